@@ -1,0 +1,54 @@
+# make demo, make dev, make test: each installs what it needs into .venv first.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help demo dev test ui-test check format requirements clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/run.stamp  ## orders loaded, changed, loaded again and checked, in half a minute
+	@$(BIN)/python -m orders_dagster.demo
+
+dev: $(VENV)/run.stamp $(DAGSTER_HOME)/dagster.yaml  ## the Dagster page, with a sandbox API unless yours is configured
+	@$(BIN)/python -m orders_dagster.dev $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT))
+
+test: $(VENV)/dev.stamp  ## all tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: $(VENV)/dev.stamp  ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp  ## write the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: $(VENV)/dev.stamp  ## refresh the exact versions and hashes from the ranges in pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --upgrade -o requirements.txt $(COMPILE)
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra dev -c requirements.txt -o requirements-dev.txt $(COMPILE)
+
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate --quiet
+
+clean:  ## start over: forget the environment, the sandbox's warehouse and Dagster's records, not yours
+	rm -rf $(VENV) .dagster_home .demo sandbox.duckdb sandbox.duckdb.wal
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(VENV)/bin/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-dev.txt
+	@touch $@ $(VENV)/run.stamp
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(@D)
+	@cp $< $@

@@ -1,0 +1,312 @@
+"""The HTTP session: retries, pacing, exact JSON, and what went over the wire.
+
+What a status means is decided here, once; what is on a page is decided in paging.py. It retries
+what time can cure (a dropped connection, a cut-off or garbled body, a timeout, the statuses of the
+setting) and stops at once at what it cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+
+import requests
+from dlt.sources.helpers.rest_client.redaction import SENSITIVE_PARAMS, sanitize_url
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, Timeout
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_base, wait_exponential_jitter
+from urllib3.exceptions import NewConnectionError
+
+from orders_dagster.errors import (
+    ApiRefused,
+    ApiUnavailable,
+    ApiUnreachable,
+    CredentialsRefused,
+    ResponseNotUnderstood,
+    causes,
+)
+
+MAX_WAIT_SECONDS = 300
+"""The longest wait before a retry, Retry-After included: beyond it, the next scheduled run is the
+better retry, and a run that sleeps for an hour holds the warehouse's pool for nothing."""
+
+
+@dataclass
+class Traffic:
+    """What went over the wire in one run. Shared by all sessions of the run."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, *, requests: int = 0, retries: int = 0, bytes: int = 0) -> None:
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            self.bytes += bytes
+
+
+class Pace:
+    """No more than so many requests per second, over all threads."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            time.sleep(turn - now)
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody send for a while: a rate limit is about the client, not about one thread."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+class RenewableAuth(Protocol):
+    """An auth whose token can be replaced while requests are under way."""
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest: ...
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Get a new token unless it is newer than that of the refused request. False: cannot."""
+        ...
+
+
+class _Transient(Exception):
+    """A failure that time may cure."""
+
+    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ApiSession(requests.Session):
+    """A requests session that returns parsed pages or raises one of our errors.
+
+    Args:
+        max_retries: further attempts after the first.
+        backoff_factor: seconds before the first retry; doubled for each one after it, with jitter.
+        address_setting: the setting to correct if nothing answers at the address.
+        refused_settings: the settings to correct if the API answers 4xx.
+        credential_settings: the settings to correct if the API answers 401 or 403.
+    """
+
+    def __init__(
+        self,
+        *,
+        traffic: Traffic,
+        pace: Pace,
+        status_codes: tuple[int, ...],
+        max_retries: int,
+        backoff_factor: float,
+        timeout_seconds: float,
+        address_setting: str,
+        refused_settings: str,
+        credential_settings: str,
+        secret_params: frozenset[str] = frozenset(),
+        connections: int = 32,
+    ) -> None:
+        super().__init__()
+        self.renewable_auth: RenewableAuth | None = None
+        self._traffic = traffic
+        self._pace = pace
+        self._status_codes = frozenset(status_codes)
+        self._timeout_seconds = timeout_seconds
+        self._address_setting = address_setting
+        self._refused_settings = refused_settings
+        self._credential_settings = credential_settings
+        self._secret_params = set(SENSITIVE_PARAMS) | secret_params
+        self._max_retries = max_retries
+        self._wait = _WaitAsAsked(
+            wait_exponential_jitter(initial=backoff_factor, max=MAX_WAIT_SECONDS, jitter=backoff_factor / 2)
+        )
+        self._has_answered = False
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ApiSession:
+        """The session itself: dlt copies the configuration, and the copies share connections."""
+        return self
+
+    def redact(self, url: str | None) -> str:
+        """A URL that can be shown: no password in it, no secret parameter."""
+        parts = requests.utils.urlparse(url or "")
+        netloc = parts.netloc.rpartition("@")[2]
+        return str(sanitize_url(parts._replace(netloc=netloc).geturl(), self._secret_params))
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """Send, retry, and parse.
+
+        Returns: an answer below 400 whose body is JSON; its `json()` is parsed once, and numbers
+            with a fraction are Decimals.
+
+        Raises:
+            ApiUnreachable, ApiRefused, CredentialsRefused, ResponseNotUnderstood: settings.
+            ApiUnavailable: still failing after the last retry.
+        """
+        kwargs["timeout"] = self._timeout_seconds
+        attempts = Retrying(
+            stop=stop_after_attempt(self._max_retries + 1),
+            wait=self._wait,
+            retry=retry_if_exception_type(_Transient),
+            before_sleep=self._before_retry,
+            sleep=self._pace_all,
+            reraise=True,
+        )
+        try:
+            return attempts(self._attempt, request, **kwargs)
+        except _NotJson as error:
+            raise ResponseNotUnderstood(
+                url=self.redact(request.url),
+                status=error.status,
+                found=f"its body is no JSON ({error.content_type or 'no content type'})",
+                setting=self._refused_settings,
+            ) from None
+        except _Transient as error:
+            raise ApiUnavailable(
+                url=self.redact(request.url),
+                reason=str(error),
+                attempts=attempts.statistics.get("attempt_number", 1),
+            ) from None
+
+    def _attempt(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        response = self._exchange(request, **kwargs)
+        if response.status_code == 401 and self.renewable_auth and self.renewable_auth.renew(request):
+            response = self._exchange(request, **kwargs)
+        status = response.status_code
+        if status in self._status_codes:
+            raise _Transient(
+                f"it answers {status}", retry_after_seconds=_retry_after_seconds(response)
+            )
+        url = self.redact(request.url)
+        if status in (401, 403):
+            raise CredentialsRefused(url=url, answer=str(status), settings=self._credential_settings)
+        if status >= 400:
+            raise ApiRefused(url=url, status=status, settings=self._refused_settings)
+        if response.is_redirect:  # requests follows it, and calls send() for the next address
+            return response
+        body = _parse(response)
+        response.json = lambda **_: body  # type: ignore[method-assign]
+        return response
+
+    def _exchange(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        if self.renewable_auth:
+            self.renewable_auth(request)  # a retry after a long wait needs the token of now
+        self._pace.wait()
+        self._traffic.add(requests=1)
+        try:
+            response = super().send(request, **kwargs)
+        except (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout) as error:
+            reason = _reason(error)
+            if not self._has_answered and _never_connected(error):
+                raise ApiUnreachable(
+                    url=self.redact(request.url), reason=reason, setting=self._address_setting
+                ) from None
+            raise _Transient(reason) from None
+        self._has_answered = True
+        self._traffic.add(bytes=len(response.content))
+        return response
+
+    def _before_retry(self, state: RetryCallState) -> None:
+        self._traffic.add(retries=1)
+
+    def _pace_all(self, seconds: float) -> None:
+        self._pace.hold(seconds)
+        self._pace.wait()
+
+
+class _NotJson(_Transient):
+    """A 200 whose body is no JSON: cut off or garbled on the way, or not an API at all."""
+
+    def __init__(self, status: int, content_type: str) -> None:
+        super().__init__("its body is no JSON")
+        self.status = status
+        self.content_type = content_type
+
+
+class _WaitAsAsked(wait_base):
+    """As long as Retry-After says, otherwise with exponential backoff and jitter."""
+
+    def __init__(self, otherwise: wait_base) -> None:
+        self._otherwise = otherwise
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = error.retry_after_seconds if isinstance(error, _Transient) else None
+        if asked is None:
+            return self._otherwise(retry_state)
+        if asked > MAX_WAIT_SECONDS:
+            raise _Gone(f"{error}, and asks to come back in {asked:.0f} s")
+        return asked
+
+
+class _Gone(_Transient):
+    """The API asks for a wait that is longer than a run should take."""
+
+
+def _parse(response: Response) -> Any:
+    def not_a_number(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        # UTF-8 unless the API says otherwise: RFC 8259, section 8.1.
+        text = response.content.decode(response.encoding if _names_charset(response) else "utf-8-sig")
+        return json.loads(text, parse_float=Decimal, parse_constant=not_a_number)
+    except (ValueError, LookupError, RecursionError):
+        content_type = response.headers.get("Content-Type", "").partition(";")[0]
+        raise _NotJson(response.status_code, content_type) from None
+
+
+def _names_charset(response: Response) -> bool:
+    return "charset=" in response.headers.get("Content-Type", "").lower()
+
+
+def _retry_after_seconds(response: Response) -> float | None:
+    """RFC 9110, section 10.2.3: a number of seconds, or a date."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.replace(".", "", 1).isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _never_connected(error: Exception) -> bool:
+    return any(isinstance(e, NewConnectionError) for e in _reasons(error))
+
+
+def _reasons(error: Exception) -> list[BaseException]:
+    """The error with everything urllib3 put inside it."""
+    found: list[BaseException] = list(causes(error))
+    for e in list(found):
+        found += [arg.reason for arg in e.args if getattr(arg, "reason", None)]
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """What happened, in words without an address: urllib3's messages repeat the URL."""
+    if isinstance(error, Timeout):
+        return "no answer in time"
+    names = {type(e).__name__ for e in _reasons(error)}
+    if "NameResolutionError" in names:
+        return "its name is unknown"
+    if any(isinstance(e, ConnectionRefusedError) for e in _reasons(error)):
+        return "connection refused"
+    if "SSLError" in names:
+        return "the TLS certificate is not accepted"
+    return "the connection broke off"

@@ -1,0 +1,152 @@
+"""The `orders` asset and the external asset for the API it comes from.
+
+Materializing it is one synchronisation (pipeline.py); this module says what Dagster shows of it.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import dlt
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    Failure,
+    FreshnessPolicy,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableSchema,
+)
+
+from orders_dagster.elt import DagsterDltTranslator, DltResourceTranslatorData, dlt_assets
+from orders_dagster.errors import OrdersError, SettingsError
+from orders_dagster.pipeline import (
+    ORDERS,
+    Synchronisation,
+    orders_pipeline,
+    orders_tables,
+    synchronise,
+)
+from orders_dagster.settings import read_settings
+from orders_dagster.source import inert_source
+
+ORDERS_KEY = AssetKey(ORDERS)
+API_KEY = AssetKey("orders_api")
+GROUP = "ecommerce"
+POOL = "warehouse"
+"""Runs that touch the warehouse wait for one another; the limit of one is in dagster.yaml."""
+
+API = AssetSpec(
+    API_KEY,
+    group_name=GROUP,
+    kinds={"api"},
+    description="The orders of the shop, behind its API. Not materialized here: it stands for the source.",
+)
+
+DESCRIPTION = """
+Every order of the shop once, in its latest version.
+
+Read from the API since the last watermark and merged on the order id, so that a materialization
+takes as long as there are changes. Lists inside an order are tables of their own (`orders__items`);
+what cannot be merged is in `orders_rejected`, with the reason.
+"""
+
+
+class OrdersTranslator(DagsterDltTranslator):
+    """How the dlt resource appears in Dagster."""
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
+        pipeline = data.pipeline
+        assert pipeline is not None
+        warehouse = pipeline.destination.destination_name
+        return (
+            super()
+            .get_asset_spec(data)
+            .replace_attributes(
+                key=ORDERS_KEY,
+                deps=[API_KEY],
+                group_name=GROUP,
+                kinds={"dlt", warehouse},
+                owners=["team:data"],
+                description=DESCRIPTION.strip(),
+                freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(hours=24)),
+                metadata={"dagster/table_name": f"{pipeline.dataset_name}.{ORDERS}"},
+            )
+        )
+
+
+def orders_assets() -> AssetsDefinition:
+    """The asset. Defining it needs no secret and no network: the decorator gets an inert source, and
+    the real one is built from the settings when a run starts."""
+
+    @dlt_assets(
+        dlt_source=inert_source(),
+        dlt_pipeline=orders_pipeline(),
+        name=ORDERS,
+        dagster_dlt_translator=OrdersTranslator(),
+        pool=POOL,
+    )
+    def orders(context: AssetExecutionContext) -> Any:
+        try:
+            result = synchronise(read_settings(), context.log.info)
+        except OrdersError as error:
+            # A wrong setting stays wrong: no retry. Failure shows the message without a stack.
+            raise Failure(str(error), allow_retries=not isinstance(error, SettingsError)) from None
+        yield MaterializeResult(asset_key=ORDERS_KEY, metadata=materialization_metadata(result))
+
+    return orders
+
+
+def materialization_metadata(result: Synchronisation) -> dict[str, Any]:
+    """What a materialization reports. Numbers are numbers, so that the page plots them."""
+    tables = orders_tables(result.schema)
+    return {
+        "orders_loaded": result.loaded,
+        "orders_new": result.new,
+        "orders_updated": result.updated,
+        "orders_unchanged": result.unchanged,
+        "orders_rejected": result.rejected,
+        "rows_in_table": result.rows_in_table,
+        "watermark_before": _time(result.watermark_before),
+        "watermark_after": _time(result.watermark_after),
+        "lag_seconds": MetadataValue.null()
+        if result.lag_seconds is None
+        else round(result.lag_seconds, 3),
+        "pages": result.pages,
+        "requests": result.requests,
+        "retries": result.retries,
+        "bytes": result.bytes,
+        "extract_seconds": round(result.extract_seconds, 3),
+        "normalize_seconds": round(result.normalize_seconds, 3),
+        "load_seconds": round(result.load_seconds, 3),
+        "warehouse": result.warehouse,
+        "dagster/row_count": result.rows_in_table,
+        "dagster/column_schema": table_schema(result.schema, ORDERS),
+        **{f"{table}_columns": table_schema(result.schema, table) for table in tables[1:]},
+    }
+
+
+def table_schema(schema: dlt.Schema | None, table: str) -> TableSchema:
+    """The columns of a table as dlt knows them; none before the first load."""
+    columns = schema.get_table_columns(table) if schema and table in schema.tables else {}
+    return TableSchema(
+        columns=[
+            TableColumn(
+                name,
+                str(column["data_type"]),
+                constraints=TableColumnConstraints(
+                    nullable=bool(column.get("nullable", True)),
+                    unique=bool(column.get("unique")),
+                    other=["primary key"] if column.get("primary_key") else [],
+                ),
+            )
+            for name, column in columns.items()
+        ]
+    )
+
+
+def _time(time: datetime | None) -> MetadataValue:
+    return MetadataValue.null() if time is None else MetadataValue.timestamp(time)

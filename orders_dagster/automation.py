@@ -1,0 +1,157 @@
+"""When the asset is materialized: the job, the schedule, and the sensor that asks the API.
+
+Neither the schedule nor the sensor opens the warehouse: the watermark comes from the records of the
+last materialization. Neither starts a run while one is queued or running.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    AssetSelection,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    define_asset_job,
+    in_process_executor,
+    schedule,
+    sensor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from orders_dagster.assets import ORDERS_KEY
+from orders_dagster.errors import OrdersError
+from orders_dagster.settings import read_settings
+from orders_dagster.source import newest_change_after
+
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+SENSOR_SECONDS = 60
+LONGEST_BACKOFF = timedelta(hours=1)
+
+
+def orders_job() -> UnresolvedAssetJobDefinition:
+    """The asset and its checks, in one process: another executor would import everything again for
+    each step, which takes longer than the work."""
+    return define_asset_job(
+        "orders_job",
+        selection=AssetSelection.assets(ORDERS_KEY),
+        executor_def=in_process_executor,
+        description="Materializes `orders` and runs its checks.",
+    )
+
+
+def orders_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> ScheduleDefinition:
+    """Runs the job by the clock, so that nothing depends on the sensor alone."""
+
+    @schedule(
+        job=job,
+        cron_schedule=cron,
+        name="orders_schedule",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Materializes `orders` regularly. Cron expression: sources.orders.schedule.",
+    )
+    def orders_schedule(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        unfinished = unfinished_runs(context.instance)
+        if unfinished:
+            return SkipReason(f"Run {unfinished[0]} has not finished yet.")
+        return RunRequest()
+
+    return orders_schedule
+
+
+def orders_sensor(job: UnresolvedAssetJobDefinition) -> SensorDefinition:
+    """Runs the job when the API has an order newer than the watermark."""
+
+    @sensor(
+        job=job,
+        name="orders_sensor",
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Asks the API for one order that is newer than the watermark.",
+    )
+    def orders_sensor(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        unfinished = unfinished_runs(context.instance)
+        if unfinished:
+            return SkipReason(f"Run {unfinished[0]} has not finished yet.")
+        now = datetime.now(UTC)
+        failures = Failures.parse(context.cursor)
+        if failures.wait_until() > now:
+            return SkipReason(
+                f"{failures.reason} Failed {failures.count} times; "
+                f"asking again after {failures.wait_until():%H:%M:%S} UTC."
+            )
+        watermark = last_watermark(context.instance)
+        try:
+            newest = newest_change_after(read_settings(), watermark)
+        except OrdersError as error:
+            failures = Failures(failures.count + 1, now.isoformat(), str(error))
+            context.update_cursor(failures.text())
+            return SkipReason(str(error))
+        context.update_cursor(Failures().text())
+        if newest is None:
+            since = f"newer than {watermark.isoformat()}" if watermark else "at all"
+            return SkipReason(f"The API has no order {since}.")
+        # The change itself is the key: it is asked for once, also if its run fails; the schedule
+        # tries again. An order dated in the future stays newer than the watermark, and with the
+        # watermark in the key it would request a run at every tick.
+        return RunRequest(run_key=f"order modified at {newest.isoformat()}")
+
+    return orders_sensor
+
+
+def unfinished_runs(instance: DagsterInstance) -> Sequence[str]:
+    """The ids of runs that are queued or running and materialize `orders`, from any launcher."""
+    records = instance.get_run_records(RunsFilter(statuses=UNFINISHED))
+    return [
+        record.dagster_run.run_id
+        for record in records
+        if record.dagster_run.job_name == "orders_job"
+        or ORDERS_KEY in (record.dagster_run.asset_selection or ())
+    ]
+
+
+def last_watermark(instance: DagsterInstance) -> datetime | None:
+    """The watermark of the last materialization, UTC; None before the first."""
+    event = instance.get_latest_materialization_event(ORDERS_KEY)
+    materialization = event.asset_materialization if event else None
+    value = materialization.metadata.get("watermark_after") if materialization else None
+    return datetime.fromtimestamp(value.value, UTC) if value and value.value else None  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The sensor's memory: how often in a row the API has failed, when last, and how."""
+
+    count: int = 0
+    last: str = ""
+    reason: str = ""
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> "Failures":
+        return cls(**json.loads(cursor)) if cursor else cls()
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    def wait_until(self) -> datetime:
+        """A minute after the first failure, then doubled, at most an hour."""
+        if not self.count:
+            return datetime.min.replace(tzinfo=UTC)
+        backoff = min(timedelta(minutes=2 ** min(self.count - 1, 10)), LONGEST_BACKOFF)
+        return datetime.fromisoformat(self.last) + backoff

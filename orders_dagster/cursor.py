@@ -1,0 +1,108 @@
+"""The modification date of an order: read as an instant in UTC, written as the API wants it.
+
+All comparisons are between instants, never between texts: `+02:00` and `Z`, or `.5Z` and `Z`,
+order differently as text.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER = re.compile(r"-?\d{9,}(\.\d+)?")
+
+# Beyond these, a number of seconds since 1970 would be in the year 5138, so it counts smaller units.
+_MILLISECONDS_FROM = Decimal(10) ** 11
+_MICROSECONDS_FROM = Decimal(10) ** 14
+
+
+class UnreadableTime(ValueError):
+    """The value is no point in time."""
+
+
+def value_at(order: Any, path: str) -> Any:
+    """The value at a dotted path (`meta.updated_at`) in an order, or None."""
+    value = order
+    for part in path.removeprefix("$.").split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def read_time(value: Any, cursor_format: str = "iso") -> datetime:
+    """An instant in UTC from what an API writes.
+
+    ISO 8601 (without an offset it is UTC), RFC 2822, seconds, milliseconds or microseconds since
+    1970, or the strftime pattern of `cursor_format`. Precision: microseconds; finer digits are cut.
+
+    Raises:
+        UnreadableTime: none of these.
+    """
+    if isinstance(value, datetime):
+        return _utc(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise UnreadableTime(f"is {_kind(value)}, not a time")
+    try:
+        if not isinstance(value, str):
+            return _from_number(Decimal(value), cursor_format)
+        text = value.strip()
+        if "%" in cursor_format:
+            return _utc(datetime.strptime(text, cursor_format))
+        if _NUMBER.fullmatch(text):
+            return _from_number(Decimal(text), cursor_format)
+        if text[:1].isdigit():
+            return _utc(datetime.fromisoformat(text))
+        return _utc(parsedate_to_datetime(text))
+    except (ValueError, OverflowError, ArithmeticError, TypeError, IndexError):
+        raise UnreadableTime("is not a readable time") from None
+
+
+def write_time(time: datetime, cursor_format: str) -> str:
+    """A time as the API wants it in a request; what the format cannot hold is cut, never rounded up,
+    so that a window never starts after the instant that was meant."""
+    time = time.astimezone(UTC)
+    if cursor_format == "iso":
+        return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z".rjust(24, "0")
+    if cursor_format == "epoch_seconds":
+        return str((time - _EPOCH) // timedelta(seconds=1))
+    if cursor_format == "epoch_milliseconds":
+        return str((time - _EPOCH) // timedelta(milliseconds=1))
+    if cursor_format == "rfc2822":
+        return format_datetime(time.replace(microsecond=0), usegmt=True)
+    return time.strftime(cursor_format)
+
+
+def step_of(cursor_format: str) -> timedelta:
+    """The smallest difference between two times that the format can write."""
+    if cursor_format in ("iso", "epoch_milliseconds"):
+        return timedelta(milliseconds=1)
+    if "%f" in cursor_format:
+        return timedelta(microseconds=1)
+    if cursor_format in ("epoch_seconds", "rfc2822") or re.search("%[STsXc]", cursor_format):
+        return timedelta(seconds=1)
+    return timedelta(minutes=1) if re.search("%[MR]", cursor_format) else timedelta(days=1)
+
+
+def _from_number(number: Decimal, cursor_format: str) -> datetime:
+    if cursor_format == "epoch_milliseconds":
+        number /= 1000
+    elif cursor_format != "epoch_seconds":
+        if abs(number) >= _MICROSECONDS_FROM:
+            number /= 1_000_000
+        elif abs(number) >= _MILLISECONDS_FROM:
+            number /= 1000
+    return _EPOCH + timedelta(microseconds=int(number * 1_000_000))
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def _kind(value: Any) -> str:
+    kinds = {type(None): "missing", bool: "a boolean", dict: "an object", list: "a list"}
+    return kinds.get(type(value), type(value).__name__)

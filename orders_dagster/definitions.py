@@ -1,0 +1,33 @@
+"""Everything Dagster sees, assembled in one place."""
+
+from __future__ import annotations
+
+from dagster import Definitions, in_process_executor
+
+from orders_dagster.assets import API, orders_assets
+from orders_dagster.automation import orders_job, orders_schedule, orders_sensor
+from orders_dagster.checks import orders_checks
+from orders_dagster.settings import read_schedule
+
+
+def build_defs(*, schedule: str | None = None) -> Definitions:
+    """The definitions. Needs no secret and no network.
+
+    Args:
+        schedule: a cron expression instead of the one that is set.
+
+    Raises:
+        SettingsError: the schedule that is set is no cron expression.
+    """
+    job = orders_job()
+    return Definitions(
+        assets=[API, orders_assets()],
+        asset_checks=[orders_checks()],
+        jobs=[job],
+        schedules=[orders_schedule(job, schedule or read_schedule())],
+        sensors=[orders_sensor(job)],
+        executor=in_process_executor,  # also for what is materialized by hand in the page
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,125 @@
+"""Every error a run can end with, grouped by what its reader does next.
+
+    OrdersError
+    ├── SettingsError          correct a setting; trying again changes nothing
+    │   ├── CredentialsRefused     client_id, client_secret, token_url, or the auth table
+    │   ├── ApiUnreachable         base_url or token_url: nothing has answered there yet
+    │   ├── ApiRefused             path or params: a 4xx that no retry can cure
+    │   └── ResponseNotUnderstood  data_selector, total_path, params: the API answers something else
+    ├── ApiUnavailable         wait: the API kept failing after the last retry
+    ├── PagesDisagree          wait: the pages do not add up to the total the API reports
+    └── WarehouseBusy          close the program that holds the warehouse
+
+Errors take data and write their own message: the culprit, the consequence for the tables, the fix.
+No message holds a response body, a token, a password or a field of an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+NOTHING_LOADED = "Nothing was loaded; the tables and the watermark are as they were before."
+
+
+class OrdersError(Exception):
+    """Anything that stops a synchronisation and that its user can act on."""
+
+
+class SettingsError(OrdersError):
+    """Settings that are missing or cannot be right. Names every one of them, not only the first."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(problems) == 1:
+            super().__init__(problems[0])
+        else:
+            lines = "\n".join(f"{n}. {problem}" for n, problem in enumerate(problems, 1))
+            super().__init__(f"{len(problems)} settings need attention:\n{lines}")
+
+
+class CredentialsRefused(SettingsError):
+    """The token endpoint or the API does not accept the credentials."""
+
+    def __init__(self, *, url: str, answer: str, settings: str) -> None:
+        self.url = url
+        super().__init__(
+            [f"The credentials were refused: {answer} from {url}. Correct {settings}. {NOTHING_LOADED}"]
+        )
+
+
+class ApiUnreachable(SettingsError):
+    """No connection could be made, and nothing has answered at this address in this run."""
+
+    def __init__(self, *, url: str, reason: str, setting: str) -> None:
+        super().__init__(
+            [
+                f"{url} cannot be reached ({reason}). Correct {setting}, "
+                f"or check the network of this machine. {NOTHING_LOADED}"
+            ]
+        )
+
+
+class ApiRefused(SettingsError):
+    """The API answered with a status that no retry can cure."""
+
+    def __init__(self, *, url: str, status: int, settings: str) -> None:
+        self.url = url
+        self.status = status
+        super().__init__([f"The API answered {status} to {url}. Correct {settings}. {NOTHING_LOADED}"])
+
+
+class ResponseNotUnderstood(SettingsError):
+    """The API answered, but not with a page of orders as the settings describe it."""
+
+    def __init__(self, *, url: str, status: int, found: str, setting: str) -> None:
+        super().__init__(
+            [f"{url} answered {status}, but {found}. Correct {setting}. {NOTHING_LOADED}"]
+        )
+
+
+class ApiUnavailable(OrdersError):
+    """The API failed again after the last retry."""
+
+    def __init__(self, *, url: str, reason: str, attempts: int) -> None:
+        self.url = url
+        super().__init__(
+            f"{url} failed {attempts} time{'s' if attempts != 1 else ''} in a row ({reason}). "
+            f"{NOTHING_LOADED} The next run continues from the same watermark."
+        )
+
+
+class PagesDisagree(OrdersError):
+    """The pages hold fewer orders than the API says there are."""
+
+    def __init__(self, *, url: str, seen: int, total: int, attempts: int) -> None:
+        super().__init__(
+            f"{url} reports {total:,} orders, but its pages held {seen:,}, {attempts} times over. "
+            f"{NOTHING_LOADED} If the API counts something else, set sources.orders.total_path to "
+            'the path of the right number, or to "" for an API that reports none.'
+        )
+
+
+class WarehouseBusy(OrdersError):
+    """Another process held the warehouse for longer than the wait that is set."""
+
+    def __init__(self, *, holder: str, waited_seconds: float) -> None:
+        self.holder = holder
+        super().__init__(
+            f"The warehouse is held by {holder}; waited {waited_seconds:.0f} s. {NOTHING_LOADED} "
+            "Close it there, or raise sources.orders.warehouse_wait_seconds."
+        )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from, outermost first. dlt wraps errors several times."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def orders_error_in(error: BaseException) -> OrdersError | None:
+    """The `OrdersError` inside an error that dlt wrapped, or None."""
+    return next((cause for cause in causes(error) if isinstance(cause, OrdersError)), None)

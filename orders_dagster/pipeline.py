@@ -1,0 +1,370 @@
+"""One synchronisation: read what changed since the watermark, merge it, count what happened.
+
+The cursor and the data move together: dlt keeps its state in the load package, and restores it from
+the destination. So whatever happens to this process or its working directory, the next run starts
+from what is durably in the warehouse. The working directory is therefore disposable, and is emptied
+at the start of each run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.schema.utils import new_table
+from dlt.pipeline.configuration import PipelineConfiguration
+from filelock import FileLock, Timeout
+
+from orders_dagster import rows as rows_module
+from orders_dagster.errors import OrdersError, WarehouseBusy, orders_error_in
+from orders_dagster.rows import LIST, REJECTED_TABLE, Rows
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.source import ORDERS, OrdersSource, column_name, orders_source
+from orders_dagster.warehouse import Warehouse, open_warehouse
+
+PIPELINE = "orders"
+DATASET = "ecommerce"
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Synchronisation:
+    """What one synchronisation did. Times are UTC.
+
+    Attributes:
+        loaded: orders merged; new + updated + unchanged (read again because of the lag).
+        rejected: orders that went to `orders_rejected`.
+        rows_in_table: rows of `orders` afterwards.
+        lag_seconds: from the newest order's modification to the end of this run, None if no order.
+        pages, requests, retries, bytes: what went over the wire, token requests included.
+        schema: the tables and columns afterwards, None before the first order.
+        warehouse: where the tables are; a file's path, or the destination and dataset.
+    """
+
+    loaded: int
+    new: int
+    updated: int
+    unchanged: int
+    rejected: int
+    rows_in_table: int
+    watermark_before: datetime | None
+    watermark_after: datetime | None
+    lag_seconds: float | None
+    pages: int
+    requests: int
+    retries: int
+    bytes: int
+    extract_seconds: float
+    normalize_seconds: float
+    load_seconds: float
+    schema: dlt.Schema | None
+    warehouse: str
+
+
+def orders_pipeline() -> dlt.Pipeline:
+    """The pipeline, with the destination and dataset of dlt's own configuration.
+
+    `destination_type` (or `[pipelines.orders] destination_type`) chooses another warehouse;
+    DuckDB and the dataset `ecommerce` are the defaults.
+    """
+    config = resolve_configuration(
+        PipelineConfiguration(pipeline_name=PIPELINE), sections=("pipelines", PIPELINE)
+    )
+    return dlt.pipeline(
+        PIPELINE,
+        destination=config.destination_name or config.destination_type or "duckdb",
+        dataset_name=config.dataset_name or DATASET,
+    )
+
+
+def synchronise(
+    settings: OrdersSettings, log: Callable[[str], None] = lambda message: None
+) -> Synchronisation:
+    """Bring the warehouse in step with the API.
+
+    Args:
+        log: gets a line of progress every few seconds.
+
+    Raises:
+        OrdersError: what to do about it is in its message; nothing was loaded.
+    """
+    pipeline = orders_pipeline()
+    try:
+        with _only_one(pipeline, settings.warehouse_wait_seconds, log):
+            return _synchronise(pipeline, settings, log)
+    except OrdersError:
+        raise
+    except Exception as error:
+        found = orders_error_in(error)
+        if found is None:
+            raise
+        raise found from None  # dlt's wrapping says where in dlt, not what to do
+
+
+def _synchronise(
+    pipeline: dlt.Pipeline, settings: OrdersSettings, log: Callable[[str], None]
+) -> Synchronisation:
+    wait = settings.warehouse_wait_seconds
+    pipeline.drop()
+    with open_warehouse(pipeline, wait, log):
+        pipeline.sync_destination()
+    watermark_before = watermark(pipeline, settings.cursor_path)
+    started_at = datetime.now(UTC)
+    progress = _Progress(log)
+    source = orders_source(
+        settings,
+        rows=_rows(pipeline, settings, watermark_before),
+        on_row=progress.row,
+        started_at=started_at,
+    )
+    progress.source = source
+
+    with _timed() as extract_seconds:
+        pipeline.extract(source.dlt_source, loader_file_format=_file_format(pipeline))
+        _declare_decimals(pipeline, source)
+    progress.line("Read")
+    with _timed() as normalize_seconds:
+        pipeline.normalize()
+    with open_warehouse(pipeline, wait, log) as warehouse, _timed() as load_seconds:
+        before = _Tables(warehouse, settings)
+        rows_before = before.rows()
+        unchanged = before.unchanged(source.rows)
+        _widen_to_decimal(warehouse, source.rows)
+        loads = pipeline.load().loads_ids
+        after = _Tables(warehouse, settings)
+        rows_after, loaded, newest = after.rows(), after.loaded_by(loads), after.newest()
+    new = rows_after - rows_before
+    return Synchronisation(
+        loaded=loaded,
+        new=new,
+        updated=loaded - new - unchanged,
+        unchanged=unchanged,
+        rejected=source.rows.rejected,
+        rows_in_table=rows_after,
+        watermark_before=watermark_before,
+        watermark_after=watermark(pipeline, settings.cursor_path),
+        lag_seconds=(datetime.now(UTC) - newest).total_seconds() if newest else None,
+        pages=source.paginator.pages,
+        requests=source.traffic.requests,
+        retries=source.traffic.retries,
+        bytes=source.traffic.bytes,
+        extract_seconds=extract_seconds(),
+        normalize_seconds=normalize_seconds(),
+        load_seconds=load_seconds(),
+        schema=pipeline.schemas.get(ORDERS),
+        warehouse=where(pipeline),
+    )
+
+
+def watermark(pipeline: dlt.Pipeline, cursor_path: str) -> datetime | None:
+    """The newest modification date that is durably loaded, UTC; None before the first load."""
+    state: Any = pipeline.state
+    for key in ("sources", ORDERS, "resources", ORDERS, "incremental", cursor_path, "last_value"):
+        state = state.get(key) if isinstance(state, dict) else None
+    return state.astimezone(UTC) if isinstance(state, datetime) else None
+
+
+def orders_tables(schema: dlt.Schema | None) -> list[str]:
+    """`orders` and its child tables, at any depth, parents first."""
+    tables = [ORDERS]
+    for table in schema.data_tables(include_incomplete=True) if schema else []:
+        if table.get("parent") in tables and table["name"] not in tables:
+            tables.append(table["name"])
+    return tables
+
+
+def where(pipeline: dlt.Pipeline) -> str:
+    """Where the tables are, for people. Without credentials."""
+    client = pipeline.destination_client()
+    credentials = getattr(client.config, "credentials", None)
+    database = getattr(credentials, "database", None)
+    name = pipeline.destination.destination_name
+    is_file = name == "duckdb" and isinstance(database, str)
+    return f"{Path(database).resolve()}" if is_file and database else f"{name}, {pipeline.dataset_name}"
+
+
+class _Tables:
+    """The tables before or after a load, which may not exist yet."""
+
+    def __init__(self, warehouse: Warehouse, settings: OrdersSettings) -> None:
+        self._warehouse = warehouse
+        self._exists = bool(warehouse.columns(ORDERS))
+        self._orders = warehouse.name(ORDERS)
+        self._key = warehouse.column(column_name(settings.primary_key))
+        self._cursor = warehouse.column(column_name(settings.cursor_path))
+
+    def rows(self) -> int:
+        return self._count() if self._exists else 0
+
+    def loaded_by(self, loads: list[str]) -> int:
+        """Orders whose present version came with one of these loads."""
+        if not (self._exists and loads):
+            return 0
+        marks = ", ".join(["%s"] * len(loads))
+        load_id = self._warehouse.column("_dlt_load_id")
+        return self._count(f"WHERE {load_id} IN ({marks})", *loads)
+
+    def newest(self) -> datetime | None:
+        if not self._exists:
+            return None
+        newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
+        return _utc(newest) if isinstance(newest, datetime) else None
+
+    def unchanged(self, rows: Rows) -> int:
+        """Orders that were read again, because of the lag, in the version that is in the table."""
+        if not (self._exists and rows.read_again):
+            return 0
+        stored = self._warehouse.query(
+            f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {self._cursor} >= %s",
+            min(rows.read_again.values()),
+        )
+        return sum(rows.read_again.get(key) == _utc(time) for key, time in stored)
+
+    def _count(self, where: str = "", *args: Any) -> int:
+        return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))
+
+
+class _Progress:
+    """Says every few seconds how far the reading is."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.source: OrdersSource | None = None
+        self._log = log
+        self._rows = 0
+        self._started = self._said = time.monotonic()
+
+    def row(self) -> None:
+        self._rows += 1
+        if time.monotonic() - self._said >= PROGRESS_SECONDS:
+            self.line("Reading")
+
+    def line(self, verb: str) -> None:
+        self._said = time.monotonic()
+        rate = self._rows / max(self._said - self._started, 1e-3)
+        total = self.source.paginator.first_total if self.source else None
+        share = f", {min(self._rows / total, 1):.0%} of {total:,}" if total else ""
+        self._log(f"{verb} {self._rows:,} orders{share}, {rate:,.0f} per second.")
+
+
+def _rows(pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None) -> Rows:
+    """Rows that know the types the columns have already."""
+    schema = pipeline.schemas.get(ORDERS)
+
+    def column_type(path: rows_module.Path) -> str | None:
+        if schema is None:
+            return None
+        table, column = table_and_column(path)
+        return schema.tables.get(table, {}).get("columns", {}).get(column, {}).get("data_type")
+
+    key = column_type(tuple(settings.primary_key.split(".")))
+    return Rows(
+        settings.primary_key,
+        settings.cursor_path,
+        settings.cursor_format,
+        key_type={"bigint": int, "text": str}.get(key or ""),
+        column_type=column_type,
+        watermark=since,
+    )
+
+
+def table_and_column(path: rows_module.Path) -> tuple[str, str]:
+    """Where dlt's normalizer puts the field at a path of an order."""
+    last = max((n for n, part in enumerate(path) if part == LIST), default=-1)
+    parents = [part for part in path[: last + 1] if part != LIST]
+    fields = list(path[last + 1 :]) or ["value"]
+    table = "__".join([ORDERS, *(column_name(part) for part in parents)])
+    return table, column_name(".".join(fields))
+
+
+def _declare_decimals(pipeline: dlt.Pipeline, source: OrdersSource) -> None:
+    """One decimal column for a field that is written `10` here and `10.5` there.
+
+    Left alone, dlt takes the type of the first order and splits the others into a variant column.
+    """
+    schema = source.dlt_source.schema
+    for path in source.rows.decimal_paths:
+        table, column = table_and_column(path)
+        known = schema.tables.get(table, {})
+        if known.get("columns", {}).get(column, {}).get("data_type") not in (None, "bigint"):
+            continue
+        parent = table.rpartition("__")[0] or None
+        schema.update_table(
+            new_table(
+                table,
+                parent_table_name=parent,
+                columns=[{"name": column, "data_type": "decimal", "nullable": True}],
+            )
+        )
+
+
+def _widen_to_decimal(warehouse: Warehouse, rows: Rows) -> None:
+    """Columns that held only whole numbers until now: dlt does not change a column's type."""
+
+
+def _file_format(pipeline: dlt.Pipeline) -> Any:
+    """dlt's default for DuckDB, INSERT statements, is five times slower than JSON lines."""
+    formats = pipeline.destination.capabilities()
+    is_slow = formats.preferred_loader_file_format == "insert_values"
+    return "jsonl" if is_slow and "jsonl" in formats.supported_loader_file_formats else None
+
+
+@contextmanager
+def _only_one(
+    pipeline: dlt.Pipeline, wait_seconds: float, log: Callable[[str], None]
+) -> Iterator[None]:
+    """One synchronisation per working directory: two would corrupt each other's files.
+
+    Dagster's pool orders the runs of one instance; this also holds for the command line and for
+    a second instance. The lock goes away with the process, however it ends.
+    """
+    path = Path(pipeline.pipelines_dir) / f"{pipeline.pipeline_name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"Another synchronisation is running; waiting up to {wait_seconds:.0f} s.")
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            raise WarehouseBusy(
+                holder=f"another synchronisation (lock file {path})", waited_seconds=wait_seconds
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _timed() -> Iterator[Callable[[], float]]:
+    started = time.monotonic()
+    seconds = 0.0
+    try:
+        yield lambda: seconds
+    finally:
+        seconds = time.monotonic() - started
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+__all__ = [
+    "DATASET",
+    "ORDERS",
+    "PIPELINE",
+    "REJECTED_TABLE",
+    "Synchronisation",
+    "orders_pipeline",
+    "synchronise",
+    "timedelta",
+    "watermark",
+]

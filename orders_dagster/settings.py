@@ -1,0 +1,375 @@
+"""The settings, `[sources.orders]`: what they are, what they may be, and where each was found.
+
+The only reader of settings. They are looked up through dlt's own providers (environment, then
+`.dlt/secrets.toml`, then `.dlt/config.toml`, then any other provider that is registered), but by
+their full name only: dlt's usual lookup also tries shorter sections, and would take `path` from the
+environment variable PATH.
+
+Reading happens when it is asked for, never at import.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.providers.provider import ConfigProvider
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.typing import TSecretStrValue
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from orders_dagster.errors import SettingsError
+
+SECTION = ("sources", "orders")
+MAY_BE_EMPTY = ("total_path",)  # says that the API reports no total
+CURSOR_FORMATS = ("iso", "epoch_seconds", "epoch_milliseconds", "rfc2822")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OAuth2ClientCredentials(_Table):
+    """`auth.type = "oauth2_client_credentials"`; the credentials themselves stand one level up."""
+
+    type: Literal["oauth2_client_credentials"] = "oauth2_client_credentials"
+    scope: str | None = None
+    extra: dict[str, str] = Field(default_factory=dict)
+    credentials_in: Literal["body", "basic"] = "body"
+
+
+class Bearer(_Table):
+    type: Literal["bearer"]
+    token: SecretStr
+
+
+class ApiKey(_Table):
+    type: Literal["api_key"]
+    api_key: SecretStr
+    name: str = "Authorization"
+    location: Literal["header", "cookie", "query", "param"] = "header"
+
+
+class HttpBasic(_Table):
+    type: Literal["http_basic"]
+    username: str
+    password: SecretStr
+
+
+class NoAuth(_Table):
+    type: Literal["none"]
+
+
+Auth = Annotated[
+    OAuth2ClientCredentials | Bearer | ApiKey | HttpBasic | NoAuth, Field(discriminator="type")
+]
+AUTH_TYPES: dict[str, type[_Table]] = {
+    "oauth2_client_credentials": OAuth2ClientCredentials,
+    "bearer": Bearer,
+    "api_key": ApiKey,
+    "http_basic": HttpBasic,
+    "none": NoAuth,
+}
+
+
+class Retry(_Table):
+    status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (429, 500, 502, 503, 504)
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    backoff_factor: Annotated[float, Field(ge=0)] = 2.0
+
+
+class OrdersSettings(_Table):
+    """The reference configuration; every default is the value of the table in the README."""
+
+    base_url: str = "http://127.0.0.1:8010"
+    path: str = "/v1/orders"
+    data_selector: str = "orders"
+
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    token_url: str | None = None
+    auth: Auth = Field(default_factory=OAuth2ClientCredentials)
+
+    primary_key: Annotated[str, Field(min_length=1)] = "order_id"
+    cursor_path: Annotated[str, Field(min_length=1)] = "last_modified_date"
+    cursor_format: str = "iso"
+    initial_value: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    lag_seconds: Annotated[float, Field(ge=0)] = 300
+
+    page_size: PositiveInt = 200
+    limit_param: Annotated[str, Field(min_length=1)] = "limit"
+    offset_param: Annotated[str, Field(min_length=1)] = "offset"
+    total_path: str = "total"
+    paging: Literal["seek", "offset"] = "seek"
+    params: dict[str, str | int | float | bool] = Field(
+        default_factory=lambda: {
+            "modified_since": "{start}",
+            "modified_before": "{end}",
+            "sort": "last_modified_date",
+        }
+    )
+
+    retry: Retry = Field(default_factory=Retry)
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60
+    max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    workers: PositiveInt = 8
+    checkpoint_orders: PositiveInt = 50_000
+
+    schedule: str = "0 * * * *"
+    freshness_hours: Annotated[float, Field(gt=0)] = 24
+    warehouse_wait_seconds: Annotated[float, Field(ge=0)] = 300
+
+    @field_validator("base_url", "token_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                TypeAdapter(HttpUrl).validate_python(value)
+            except ValidationError:
+                raise ValueError("must be an address such as https://api.example.com") from None
+        return value
+
+    @field_validator("initial_value")
+    @classmethod
+    def _in_utc(cls, value: datetime) -> datetime:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @field_validator("cursor_format")
+    @classmethod
+    def _is_a_cursor_format(cls, value: str) -> str:
+        if value not in CURSOR_FORMATS and "%" not in value:
+            raise ValueError(
+                f"must be one of {', '.join(CURSOR_FORMATS)}, or a strftime pattern such as %Y-%m-%d"
+            )
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_cron_schedule(cls, value: str) -> str:
+        # Five fields; Dagster parses them fully when the schedule is built.
+        if len(value.split()) != 5 and not value.startswith("@"):
+            raise ValueError('must be a cron expression such as "0 * * * *" (every hour)')
+        return value
+
+    @model_validator(mode="after")
+    def _seek_can_move_its_start(self) -> OrdersSettings:
+        if self.paging == "seek" and not any("{start}" in str(v) for v in self.params.values()):
+            raise ValueError(
+                "params: no parameter holds {start}, which paging = \"seek\" moves. Name the API's "
+                'filter on the modification date, or set paging = "offset"'
+            )
+        return self
+
+
+def read_settings(**overrides: Any) -> OrdersSettings:
+    """Read and check all settings.
+
+    Args:
+        overrides: values that win over every provider, by setting name (for tests and tools).
+
+    Raises:
+        SettingsError: names every missing or malformed setting, the place it was looked for or
+            found in, and the fix. Values of secrets are not shown.
+    """
+    found = _Lookup()
+    values = found.table(OrdersSettings, ()) | overrides
+    problems = list(found.unknown_keys(values))
+    settings: OrdersSettings | None = None
+    try:
+        settings = OrdersSettings(**values)
+    except ValidationError as invalid:
+        problems += [found.explain(error) for error in invalid.errors()]
+    # Credentials are looked at even when something else is wrong: one error, not one after another.
+    auth = settings.auth.type if settings else _auth_type(values)
+    if auth == "oauth2_client_credentials":
+        problems += [
+            missing(key) for key in ("client_id", "client_secret", "token_url") if not values.get(key)
+        ]
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def read_schedule() -> str:
+    """The cron expression of the schedule, the one setting needed before a run starts.
+
+    Raises:
+        SettingsError: it is set, but is not a cron expression.
+    """
+    found = _Lookup()
+    value = found.value("schedule", str)
+    try:
+        return OrdersSettings(**({} if value is None else {"schedule": value})).schedule
+    except ValidationError as invalid:
+        raise SettingsError([found.explain(error) for error in invalid.errors()]) from None
+
+
+def is_configured(key: str) -> bool:
+    """Whether any provider has a value for a setting, so that it is not just the default."""
+    return _Lookup().value(key, str) is not None
+
+
+def missing(key: str) -> str:
+    """The message for a setting that has no value and no default."""
+    *table, name = key.split(".")
+    section = ".".join([*SECTION, *table])
+    example = "https://api.example.com/oauth/token" if name.endswith("url") else "..."
+    return (
+        f"sources.orders.{key} is missing. Looked in the environment variable {_variable(key)}, "
+        f"then in .dlt/secrets.toml and .dlt/config.toml under [{section}]. "
+        f'Fix: add {name} = "{example}" under [{section}] in .dlt/secrets.toml, '
+        "or set the variable."
+    )
+
+
+class _Lookup:
+    """Looks settings up in dlt's providers by full name, and remembers where each was found."""
+
+    def __init__(self) -> None:
+        context = Container()[PluggableRunContext]
+        self._providers: list[ConfigProvider] = list(context.providers.providers)
+        self.places: dict[str, str] = {}
+
+    def value(self, key: str, hint: Any) -> Any:
+        """The raw value of a dotted key, from the first provider that has it, or None."""
+        *table, name = key.split(".")
+        for provider in self._providers:
+            value, full_key = provider.get_value(name, hint, None, *SECTION, *table)  # type: ignore[arg-type]
+            if value is None or (_is_placeholder(value) and name not in MAY_BE_EMPTY):
+                continue
+            self.places[key] = _place(provider.name, full_key)
+            return _plain(value)
+        return None
+
+    def table(self, model: type[_Table], path: tuple[str, ...]) -> dict[str, Any]:
+        """The values of all settings of a table that are set somewhere."""
+        values: dict[str, Any] = {}
+        for name, field in model.model_fields.items():
+            key = ".".join((*path, name))
+            if name == "auth":
+                values |= self._nested(key, AUTH_TYPES[self._auth_type(key)])
+            elif name == "retry":
+                values |= self._nested(key, Retry)
+            else:
+                hint = TSecretStrValue if "Secret" in str(field.annotation) else str
+                value = self.value(key, hint)
+                if value is not None:
+                    values[name] = self._decode(field.annotation, value)
+        return values
+
+    def _nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
+        """A table may be given whole (TOML, or JSON in one variable) and key by key."""
+        whole = self.value(key, dict)
+        whole = self._decode(dict, whole) if whole is not None else {}
+        if not isinstance(whole, dict):
+            return {key: whole}
+        values = whole | self.table(model, (key,))
+        return {key: values} if values else {}
+
+    def _auth_type(self, key: str) -> str:
+        whole = self._decode(dict, self.value(key, dict))
+        default = whole.get("type") if isinstance(whole, dict) else None
+        kind = self.value(f"{key}.type", str) or default or "oauth2_client_credentials"
+        return kind if kind in AUTH_TYPES else "oauth2_client_credentials"
+
+    @staticmethod
+    def _decode(annotation: Any, value: Any) -> Any:
+        """Lists and tables are JSON in the environment."""
+        holds_json = "dict" in str(annotation) or "tuple" in str(annotation)
+        if holds_json and isinstance(value, str):
+            try:
+                return json.loads(value)
+            except ValueError:
+                return value
+        return value
+
+    def unknown_keys(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Misspelt settings: without this, a typo is silence and the default applies."""
+        known = {_variable(key): key for key in _known_keys(values)}
+        prefix = _variable("")
+        for variable in sorted(os.environ):
+            if variable.startswith(prefix) and variable not in known:
+                key = variable.removeprefix(prefix).lower().replace("__", ".")
+                yield _unknown(key, f"the environment variable {variable}", known.values())
+        for provider in self._providers:
+            table, _ = provider.get_value(SECTION[-1], dict, None, *SECTION[:-1])  # type: ignore[arg-type]
+            if isinstance(table, dict):
+                for key in table:
+                    if key not in OrdersSettings.model_fields:
+                        yield _unknown(key, _place(provider.name, key), known.values())
+
+    def explain(self, error: Any) -> str:
+        """One validation error as a sentence: key, place, what is wrong, fix. Never a secret."""
+        path = [str(part) for part in error["loc"] if part not in AUTH_TYPES]
+        key = ".".join(path)
+        if not path:
+            return f"sources.orders.{error['msg'].removeprefix('Value error, ')}."
+        if error["type"] == "missing":
+            return missing(key)
+        places = (self.places.get(".".join(path[:n])) for n in range(len(path), 0, -1))
+        place = next((place for place in places if place), "an argument")
+        if error["type"] == "extra_forbidden":
+            return _unknown(key, place, _known_keys({}))
+        shown = "" if _is_secret(key) else f" = {error['input']!r}"
+        what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        return f"sources.orders.{key}{shown} (from {place}) is not valid: {what}. Fix: correct it there."
+
+
+def _auth_type(values: Mapping[str, Any]) -> str:
+    auth = values.get("auth") or {}
+    return str(auth.get("type", "oauth2_client_credentials")) if isinstance(auth, dict) else ""
+
+
+def _known_keys(values: Mapping[str, Any]) -> list[str]:
+    auth = AUTH_TYPES.get(_auth_type(values), OAuth2ClientCredentials)
+    nested = [f"auth.{name}" for name in auth.model_fields]
+    nested += [f"retry.{name}" for name in Retry.model_fields]
+    return [*OrdersSettings.model_fields, *nested]
+
+
+def _unknown(key: str, place: str, known: Any) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    hint = f" Did you mean {close[0]}?" if close else " The README has a table of all settings."
+    return f"sources.orders.{key} (from {place}) is not a setting.{hint}"
+
+
+def _variable(key: str) -> str:
+    return "__".join([*SECTION, *key.split(".")]).upper()
+
+
+def _place(provider: str, full_key: str) -> str:
+    if provider == "Environment Variables":
+        return f"the environment variable {full_key}"
+    return f".dlt/{provider}" if provider.endswith(".toml") else provider
+
+
+def _plain(value: Any) -> Any:
+    """TOML values carry their formatting along; take the plain value."""
+    return value.unwrap() if hasattr(value, "unwrap") else value
+
+
+def _is_placeholder(value: Any) -> bool:
+    """A value copied from the example file and not filled in counts as missing."""
+    return isinstance(value, str) and (not value.strip() or bool(re.fullmatch(r"<.*>", value)))
+
+
+def _is_secret(key: str) -> bool:
+    return key.rsplit(".", 1)[-1] in {"client_secret", "token", "api_key", "password", "client_id"}

@@ -1,0 +1,295 @@
+"""The source: dlt's `rest_api_source` with the reference configuration, one dictionary.
+
+What differs from stock dlt is in four places of it: `auth` renews its token (api/auth.py), `session`
+retries what time can cure (api/session.py), `paginator` skips no order that moves while it is read
+(api/paging.py), and `processing_steps` sends what cannot be merged to `orders_rejected` (rows.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dlt
+from dlt.extract.source import DltSource
+from dlt.sources.helpers.rest_client.auth import (
+    APIKeyAuth,
+    AuthConfigBase,
+    BearerTokenAuth,
+    HttpBasicAuth,
+)
+from dlt.sources.helpers.rest_client.client import RESTClient
+from dlt.sources.rest_api import rest_api_source
+from requests.auth import AuthBase
+
+from orders_dagster.api.auth import RenewingClientCredentials
+from orders_dagster.api.paging import OffsetPaginator, OrdersPaginator, Paging, SeekPaginator
+from orders_dagster.api.session import ApiSession, Pace, Traffic
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
+from orders_dagster.errors import SettingsError
+from orders_dagster.rows import REJECTED_TABLE, Rejected, Rows
+from orders_dagster.settings import (
+    ApiKey,
+    Bearer,
+    HttpBasic,
+    OAuth2ClientCredentials,
+    OrdersSettings,
+)
+
+ORDERS = "orders"
+
+
+@dataclass
+class OrdersSource:
+    """One reading of the API: the dlt source, and what is known about the reading while it runs."""
+
+    dlt_source: DltSource
+    rows: Rows
+    paginator: OrdersPaginator
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+def orders_source(
+    settings: OrdersSettings,
+    *,
+    rows: Rows | None = None,
+    on_row: Callable[[], None] = lambda: None,
+    started_at: datetime | None = None,
+) -> OrdersSource:
+    """Build the source. Touches neither the network nor the warehouse until it is iterated.
+
+    Args:
+        rows: what turns orders into rows; a new one by default.
+        on_row: called for each order, in the thread that extracts.
+        started_at: the time the watermark never passes, UTC; now by default.
+    """
+    traffic = Traffic()
+    session, auth = connect(settings, traffic)
+    rows = rows or Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
+    started_at = started_at or datetime.now(UTC)
+    paginator = _paginator(settings, session)
+    config: dict[str, Any] = {
+        "client": {"base_url": settings.base_url, "auth": auth, "session": session},
+        "resource_defaults": {"primary_key": settings.primary_key, "write_disposition": "merge"},
+        "resources": [
+            {
+                "name": ORDERS,
+                "endpoint": {
+                    "path": settings.path,
+                    "data_selector": settings.data_selector,
+                    "params": first_request(settings.params, settings.cursor_format),
+                    "paginator": paginator,
+                    "incremental": {
+                        "cursor_path": settings.cursor_path,
+                        "initial_value": settings.initial_value,
+                        "convert": lambda time: write_time(time, settings.cursor_format),
+                        "last_value_func": newest_until(started_at),
+                        # dlt subtracts the lag for `max` only and adds it for any other function.
+                        "lag": -settings.lag_seconds,
+                        # No deduplication at the boundary: it would drop the second of two changes
+                        # within one timestamp. The merge makes the repeated read harmless.
+                        "primary_key": [],
+                        "on_cursor_value_missing": "include",  # rejected orders have none
+                    },
+                },
+                # Of several versions of an order in one load, the newest is merged.
+                "columns": {column_name(settings.cursor_path): {"dedup_sort": "desc"}},
+                "processing_steps": [{"map": _row_step(settings, rows, on_row)}],
+            }
+        ],
+    }
+    dlt_source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
+    return OrdersSource(dlt_source, rows, paginator, traffic)
+
+
+def inert_source() -> DltSource:
+    """The source as Dagster needs it to define the asset: its names, no settings, no secrets."""
+    return orders_source(OrdersSettings()).dlt_source
+
+
+def connect(settings: OrdersSettings, traffic: Traffic) -> tuple[ApiSession, AuthBase | None]:
+    """A session for the API and the auth that signs its requests."""
+    pace = Pace(settings.max_requests_per_second)
+    is_oauth2 = isinstance(settings.auth, OAuth2ClientCredentials)
+    credentials = "sources.orders.client_id and client_secret" if is_oauth2 else "sources.orders.auth"
+
+    def session(address: str, refused: str, credentials: str) -> ApiSession:
+        api_key = settings.auth
+        return ApiSession(
+            traffic=traffic,
+            pace=pace,
+            status_codes=settings.retry.status_codes,
+            max_retries=settings.retry.max_retries,
+            backoff_factor=settings.retry.backoff_factor,
+            timeout_seconds=settings.request_timeout_seconds,
+            address_setting=address,
+            refused_settings=refused,
+            credential_settings=credentials,
+            secret_params=frozenset({api_key.name} if isinstance(api_key, ApiKey) else ()),
+        )
+
+    api = session(
+        "sources.orders.base_url",
+        "sources.orders.base_url, sources.orders.path or sources.orders.params",
+        f"{credentials} (or what they are allowed to read)",
+    )
+    auth = _auth(
+        settings,
+        session(
+            "sources.orders.token_url",
+            f"sources.orders.token_url, {credentials}, or auth.scope and auth.extra",
+            credentials,
+        ),
+    )
+    if isinstance(auth, RenewingClientCredentials):
+        api.renewable_auth = auth
+    if isinstance(auth, AuthConfigBase):
+        auth.resolve()  # or dlt would look for its keys again, and find NAME in the environment
+    return api, auth
+
+
+def _auth(settings: OrdersSettings, token_session: ApiSession) -> AuthBase | None:
+    auth = settings.auth
+    if isinstance(auth, OAuth2ClientCredentials):
+        secret = settings.client_secret.get_secret_value() if settings.client_secret else ""
+        scope = {"scope": auth.scope} if auth.scope else {}
+        return RenewingClientCredentials(
+            access_token_url=settings.token_url or "",
+            client_id=settings.client_id or "",
+            client_secret=secret,
+            access_token_request_data={**scope, **auth.extra},
+            credentials_in=auth.credentials_in,
+            session=token_session,
+        )
+    if isinstance(auth, Bearer):
+        return BearerTokenAuth(token=auth.token.get_secret_value())
+    if isinstance(auth, ApiKey):
+        key = auth.api_key.get_secret_value()
+        return APIKeyAuth(name=auth.name, api_key=key, location=auth.location)
+    if isinstance(auth, HttpBasic):
+        return HttpBasicAuth(username=auth.username, password=auth.password.get_secret_value())
+    return None
+
+
+def _paginator(settings: OrdersSettings, session: ApiSession) -> OrdersPaginator:
+    paging = Paging(
+        limit_param=settings.limit_param,
+        offset_param=settings.offset_param,
+        page_size=settings.page_size,
+        data_selector=settings.data_selector,
+        total_path=settings.total_path,
+        primary_key=settings.primary_key,
+        cursor_path=settings.cursor_path,
+        cursor_format=settings.cursor_format,
+        params=next_requests(settings.params, settings.cursor_format),
+        redact=session.redact,
+    )
+    return SeekPaginator(paging) if settings.paging == "seek" else OffsetPaginator(paging)
+
+
+def _row_step(
+    settings: OrdersSettings, rows: Rows, on_row: Callable[[], None]
+) -> Callable[[Any], Any]:
+    def step(order: Any) -> Any:
+        on_row()
+        row = rows.row(order)
+        if not isinstance(row, Rejected):
+            return row
+        rejected_hints = dlt.mark.make_hints(
+            table_name=REJECTED_TABLE,
+            primary_key="rejected_id",
+            write_disposition="merge",
+            columns={"order_id": {"data_type": "text"}},
+        )
+        return dlt.mark.with_hints(
+            row.row(settings.primary_key, datetime.now(UTC)),
+            rejected_hints,
+            create_table_variant=True,
+        )
+
+    return step
+
+
+def newest_until(limit: datetime) -> Callable[[Sequence[datetime]], datetime]:
+    """The watermark: the newest time, but never one after `limit`.
+
+    One order dated in the future would otherwise take the watermark there, and every change until
+    then would never be read.
+    """
+
+    def newest(times: Sequence[datetime]) -> datetime:
+        return min(max(times), limit)
+
+    return newest
+
+
+def first_request(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
+    """The parameters of the first request, with dlt's placeholder for the start of the window."""
+    return {
+        name: _escape(value).replace("{{start}}", "{incremental.start_value}")
+        for name, value in _open_ended(params, cursor_format).items()
+    }
+
+
+def next_requests(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
+    """The parameters that move with the window: those whose value holds `{start}`."""
+    return {n: v for n, v in _open_ended(params, cursor_format).items() if "{start}" in v}
+
+
+def _open_ended(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
+    """The window has no end yet: a parameter that is just `{end}` is not sent, and inside a longer
+    value `{end}` is a time one year ahead."""
+    end = write_time(datetime.now(UTC) + timedelta(days=365), cursor_format)
+    texts = {name: _text(value) for name, value in params.items()}
+    return {n: v.replace("{end}", end) for n, v in texts.items() if v.strip() != "{end}"}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _escape(value: str) -> str:
+    return value.replace("{", "{{").replace("}", "}}")
+
+
+def column_name(path: str) -> str:
+    """The column of a dotted path in dlt's tables."""
+    naming = dlt.Schema(ORDERS).naming
+    return str(naming.normalize_path("__".join(path.removeprefix("$.").split("."))))
+
+
+def newest_change_after(settings: OrdersSettings, watermark: datetime | None) -> datetime | None:
+    """Ask the API for one order newer than the watermark: one request, no retry.
+
+    Returns: the modification date of such an order, or None if there is none.
+
+    Raises:
+        SettingsError: the API cannot be asked with these settings.
+        ApiUnavailable: it does not answer.
+    """
+    if settings.paging == "offset" and not next_requests(settings.params, settings.cursor_format):
+        raise SettingsError(
+            [
+                "No parameter in sources.orders.params holds {start}, so the API cannot be asked for "
+                "newer orders. The schedule still reads them; stop the sensor."
+            ]
+        )
+    once = settings.model_copy(update={"retry": settings.retry.model_copy(update={"max_retries": 0})})
+    session, auth = connect(once, Traffic())
+    client = RESTClient(settings.base_url, auth=auth, session=session)
+    start = watermark + step_of(settings.cursor_format) if watermark else settings.initial_value
+    params = {
+        name: value.replace("{start}", write_time(start, settings.cursor_format))
+        for name, value in _open_ended(settings.params, settings.cursor_format).items()
+    }
+    params |= {settings.limit_param: "1", settings.offset_param: "0"}
+    response = client.get(settings.path, params=params)
+    times = []
+    for order in client.extract_response(response, settings.data_selector):
+        try:
+            times.append(read_time(value_at(order, settings.cursor_path), settings.cursor_format))
+        except UnreadableTime:
+            continue
+    return next((time for time in times if watermark is None or time > watermark), None)

@@ -1,0 +1,138 @@
+"""The destination: opening it when others may hold it, and asking it about the tables.
+
+All SQL goes through dlt's own client, so that it runs on any SQL destination; DuckDB's one-writer
+lock is the reason for the waiting.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dlt
+from dlt.destinations.sql_client import SqlClientBase
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_exponential
+
+from orders_dagster.errors import WarehouseBusy, causes
+
+_LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
+_HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", re.IGNORECASE)
+
+SYSTEM_COLUMNS = ("_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_list_idx", "_dlt_root_id")
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """An open connection to the dataset of a pipeline.
+
+    Attributes:
+        client: dlt's SQL client, connected.
+        tables: the tables that exist, with their columns, by their names in the destination.
+    """
+
+    pipeline: dlt.Pipeline
+    client: SqlClientBase[Any]
+
+    def name(self, table: str) -> str:
+        """A table's name as SQL of this destination needs it."""
+        return self.client.make_qualified_table_name(table)
+
+    def column(self, name: str) -> str:
+        return self.client.escape_column_name(name)
+
+    def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query; `%s` stands for an argument."""
+        with self.client.execute_query(sql, *args) as cursor:
+            return list(cursor.fetchall())
+
+    def scalar(self, sql: str, *args: Any) -> Any:
+        rows = self.query(sql, *args)
+        return rows[0][0] if rows else None
+
+    def columns(self, table: str) -> Sequence[str]:
+        """The columns of a table as it is now, none if there is no such table.
+
+        Asked of the destination, not of dlt's schema: a table may have been dropped by hand.
+        """
+        try:
+            with self.client.execute_query(f"SELECT * FROM {self.name(table)} WHERE 1 = 0") as cursor:
+                return [column[0] for column in cursor.description or ()]
+        except Exception as error:
+            if _is_undefined(error):
+                return []
+            raise
+
+
+@contextmanager
+def open_warehouse(
+    pipeline: dlt.Pipeline,
+    wait_seconds: float,
+    on_wait: Callable[[str], None] = lambda message: None,
+) -> Iterator[Warehouse]:
+    """Connect, waiting with backoff while another process holds the file.
+
+    While it is open, DuckDB keeps its lock for this process, and dlt's own connections share it.
+
+    Raises:
+        WarehouseBusy: still held after `wait_seconds`; names the holder.
+    """
+    started = time.monotonic()
+    client = pipeline.sql_client()
+
+    def connect() -> None:
+        try:
+            client.open_connection()
+        except Exception as error:
+            holder = _holder(error)
+            if holder is None:
+                raise
+            raise _Held(holder) from None
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _Held) and state.attempt_number in (1, 10):
+            on_wait(f"The warehouse is held by {error.holder}; waiting up to {wait_seconds:.0f} s.")
+
+    try:
+        Retrying(
+            retry=retry_if_exception_type(_Held),
+            stop=stop_after_delay(wait_seconds),
+            wait=wait_exponential(multiplier=0.1, max=5),
+            before_sleep=report,
+            reraise=True,
+        )(connect)
+    except _Held as held:
+        raise WarehouseBusy(
+            holder=held.holder, waited_seconds=time.monotonic() - started
+        ) from None
+    try:
+        yield Warehouse(pipeline, client)
+    finally:
+        client.close_connection()
+
+
+class _Held(Exception):
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+def _holder(error: Exception) -> str | None:
+    """Who holds the file, if that is what the error is about."""
+    for cause in causes(error):
+        text = str(cause)
+        if _LOCKED.search(text):
+            found = _HOLDER.search(text)
+            return f"{found['program']} (process {found['pid']})" if found else "another process"
+    return None
+
+
+def _is_undefined(error: Exception) -> bool:
+    from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+    return any(isinstance(cause, DatabaseUndefinedRelation) for cause in causes(error))
