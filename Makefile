@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help demo dev test ui-test check format requirements clean
+.PHONY: help demo dev test test-newest check format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,13 @@ check: $(VENV)/dev.stamp  ## linter, formatter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-newest:  ## all tests on the newest dagster, dagster-dlt, dlt and duckdb, in an environment of its own
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		dagster dagster-webserver dagster-dlt "dlt[duckdb]" duckdb
+	.venv-newest/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 format: $(VENV)/dev.stamp  ## write the code as the formatter wants it
 	$(BIN)/ruff check --fix .

@@ -21,10 +21,10 @@ from dagster import (
     TableSchema,
 )
 
+from orders_dagster.columns import ORDERS
 from orders_dagster.elt import DagsterDltTranslator, DltResourceTranslatorData, dlt_assets
 from orders_dagster.errors import OrdersError, SettingsError
 from orders_dagster.pipeline import (
-    ORDERS,
     Synchronisation,
     orders_pipeline,
     orders_tables,

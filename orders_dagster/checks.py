@@ -26,11 +26,11 @@ from dagster import (
 )
 
 from orders_dagster.assets import ORDERS_KEY, POOL
+from orders_dagster.columns import ORDERS, column_name
 from orders_dagster.errors import OrdersError
-from orders_dagster.pipeline import ORDERS, orders_pipeline, orders_tables
+from orders_dagster.pipeline import orders_pipeline, orders_tables
 from orders_dagster.rows import REJECTED_TABLE
 from orders_dagster.settings import OrdersSettings, read_settings
-from orders_dagster.source import column_name
 from orders_dagster.warehouse import Warehouse, open_warehouse
 
 SAMPLE = 20

@@ -7,6 +7,7 @@ order differently as text.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime, parsedate_to_datetime
@@ -52,7 +53,9 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
             return _from_number(Decimal(value), cursor_format)
         text = value.strip()
         if "%" in cursor_format:
-            return _utc(datetime.strptime(text, cursor_format))
+            # What an API takes in a request, it does not always write in its answers.
+            with suppress(ValueError):
+                return _utc(datetime.strptime(text, cursor_format))
         if _NUMBER.fullmatch(text):
             return _from_number(Decimal(text), cursor_format)
         if text[:1].isdigit():

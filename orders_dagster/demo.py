@@ -33,12 +33,16 @@ def main(directory: Path = Path(".demo"), orders: int = 2000) -> int:
         changed = requests.post(f"{url}/_sandbox/change", json=CHANGES, timeout=30)
         changed.raise_for_status()
         kinds = {kind: len(ids) for kind, ids in changed.json().items() if isinstance(ids, list)}
-        print("changed     " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items()))
+        print(
+            "changed     " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in kinds.items())
+        )
         results.append(_materialize(directory, "increment"))
         in_step = _in_step(url, directory / "orders.duckdb")
     print("checks")
     verdicts = [_print_check(evaluation) for evaluation in _evaluations(results[-1])]
-    print(f"  {'PASS' if in_step else 'FAIL'}  the tables equal the shop, order by order, item by item")
+    print(
+        f"  {'PASS' if in_step else 'FAIL'}  the tables equal the shop, order by order, item by item"
+    )
     print(f"warehouse   {directory / 'orders.duckdb'}")
     print('next        "make dev" opens the same in the Dagster page; README.md: your own API')
     return 0 if all([in_step, bool(verdicts), *verdicts]) else 1
@@ -89,7 +93,9 @@ def _materialize(directory: Path, title: str) -> Any:
 
 
 def _evaluations(result: Any) -> Any:
-    return sorted(result.get_asset_check_evaluations(), key=lambda evaluation: evaluation.check_name)
+    return sorted(
+        result.get_asset_check_evaluations(), key=lambda evaluation: evaluation.check_name
+    )
 
 
 def _print_check(evaluation: Any) -> bool:

@@ -43,7 +43,9 @@ class CredentialsRefused(SettingsError):
     def __init__(self, *, url: str, answer: str, settings: str) -> None:
         self.url = url
         super().__init__(
-            [f"The credentials were refused: {answer} from {url}. Correct {settings}. {NOTHING_LOADED}"]
+            [
+                f"The credentials were refused: {answer} from {url}. Correct {settings}. {NOTHING_LOADED}"
+            ]
         )
 
 
@@ -65,7 +67,9 @@ class ApiRefused(SettingsError):
     def __init__(self, *, url: str, status: int, settings: str) -> None:
         self.url = url
         self.status = status
-        super().__init__([f"The API answered {status} to {url}. Correct {settings}. {NOTHING_LOADED}"])
+        super().__init__(
+            [f"The API answered {status} to {url}. Correct {settings}. {NOTHING_LOADED}"]
+        )
 
 
 class ResponseNotUnderstood(SettingsError):

@@ -12,21 +12,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
-from dlt.common.schema.utils import new_table
 from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
-from orders_dagster import rows as rows_module
+from orders_dagster.columns import ORDERS, WIDENING, column_name, column_type, widen_to_decimal
 from orders_dagster.errors import OrdersError, WarehouseBusy, orders_error_in
-from orders_dagster.rows import LIST, REJECTED_TABLE, Rows
+from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import ORDERS, OrdersSource, column_name, orders_source
+from orders_dagster.source import WATERMARK, OrdersSource, orders_source
 from orders_dagster.warehouse import Warehouse, open_warehouse
 
 PIPELINE = "orders"
@@ -115,28 +114,32 @@ def _synchronise(
     pipeline.drop()
     with open_warehouse(pipeline, wait, log):
         pipeline.sync_destination()
-    watermark_before = watermark(pipeline, settings.cursor_path)
+    watermark_before = watermark(pipeline)
+    rows = _rows(pipeline, settings, watermark_before)
     started_at = datetime.now(UTC)
     progress = _Progress(log)
     source = orders_source(
         settings,
-        rows=_rows(pipeline, settings, watermark_before),
-        on_row=progress.row,
+        watermark=watermark_before,
+        rows=rows,
+        on_page=progress.page,
+        widens=_can_widen(pipeline),
         started_at=started_at,
     )
     progress.source = source
 
     with _timed() as extract_seconds:
         pipeline.extract(source.dlt_source, loader_file_format=_file_format(pipeline))
-        _declare_decimals(pipeline, source)
     progress.line("Read")
     with _timed() as normalize_seconds:
         pipeline.normalize()
     with open_warehouse(pipeline, wait, log) as warehouse, _timed() as load_seconds:
         before = _Tables(warehouse, settings)
         rows_before = before.rows()
-        unchanged = before.unchanged(source.rows)
-        _widen_to_decimal(warehouse, source.rows)
+        unchanged = before.unchanged(rows)
+        for path in rows.decimal_paths:
+            if rows.column_type(path) == "bigint" and _can_widen(pipeline):
+                widen_to_decimal(warehouse, path)
         loads = pipeline.load().loads_ids
         after = _Tables(warehouse, settings)
         rows_after, loaded, newest = after.rows(), after.loaded_by(loads), after.newest()
@@ -146,10 +149,10 @@ def _synchronise(
         new=new,
         updated=loaded - new - unchanged,
         unchanged=unchanged,
-        rejected=source.rows.rejected,
+        rejected=rows.rejected,
         rows_in_table=rows_after,
         watermark_before=watermark_before,
-        watermark_after=watermark(pipeline, settings.cursor_path),
+        watermark_after=watermark(pipeline),
         lag_seconds=(datetime.now(UTC) - newest).total_seconds() if newest else None,
         pages=source.paginator.pages,
         requests=source.traffic.requests,
@@ -163,10 +166,10 @@ def _synchronise(
     )
 
 
-def watermark(pipeline: dlt.Pipeline, cursor_path: str) -> datetime | None:
+def watermark(pipeline: dlt.Pipeline) -> datetime | None:
     """The newest modification date that is durably loaded, UTC; None before the first load."""
     state: Any = pipeline.state
-    for key in ("sources", ORDERS, "resources", ORDERS, "incremental", cursor_path, "last_value"):
+    for key in ("sources", ORDERS, "resources", ORDERS, WATERMARK):
         state = state.get(key) if isinstance(state, dict) else None
     return state.astimezone(UTC) if isinstance(state, datetime) else None
 
@@ -175,8 +178,9 @@ def orders_tables(schema: dlt.Schema | None) -> list[str]:
     """`orders` and its child tables, at any depth, parents first."""
     tables = [ORDERS]
     for table in schema.data_tables(include_incomplete=True) if schema else []:
-        if table.get("parent") in tables and table["name"] not in tables:
-            tables.append(table["name"])
+        name, parent = str(table["name"]), table.get("parent")
+        if parent in tables and name not in tables:
+            tables.append(name)
     return tables
 
 
@@ -187,7 +191,11 @@ def where(pipeline: dlt.Pipeline) -> str:
     database = getattr(credentials, "database", None)
     name = pipeline.destination.destination_name
     is_file = name == "duckdb" and isinstance(database, str)
-    return f"{Path(database).resolve()}" if is_file and database else f"{name}, {pipeline.dataset_name}"
+    return (
+        f"{Path(database).resolve()}"
+        if is_file and database
+        else f"{name}, {pipeline.dataset_name}"
+    )
 
 
 class _Tables:
@@ -240,8 +248,8 @@ class _Progress:
         self._rows = 0
         self._started = self._said = time.monotonic()
 
-    def row(self) -> None:
-        self._rows += 1
+    def page(self, orders: int) -> None:
+        self._rows += orders
         if time.monotonic() - self._said >= PROGRESS_SECONDS:
             self.line("Reading")
 
@@ -255,57 +263,21 @@ class _Progress:
 
 def _rows(pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None) -> Rows:
     """Rows that know the types the columns have already."""
-    schema = pipeline.schemas.get(ORDERS)
-
-    def column_type(path: rows_module.Path) -> str | None:
-        if schema is None:
-            return None
-        table, column = table_and_column(path)
-        return schema.tables.get(table, {}).get("columns", {}).get(column, {}).get("data_type")
-
-    key = column_type(tuple(settings.primary_key.split(".")))
+    known = pipeline.schemas.get(ORDERS)
+    schema = known.clone() if known else None  # as it was: dlt changes its own while it extracts
+    key = column_type(schema, tuple(settings.primary_key.split(".")))
     return Rows(
         settings.primary_key,
         settings.cursor_path,
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
-        column_type=column_type,
+        column_type=lambda path: column_type(schema, path),
         watermark=since,
     )
 
 
-def table_and_column(path: rows_module.Path) -> tuple[str, str]:
-    """Where dlt's normalizer puts the field at a path of an order."""
-    last = max((n for n, part in enumerate(path) if part == LIST), default=-1)
-    parents = [part for part in path[: last + 1] if part != LIST]
-    fields = list(path[last + 1 :]) or ["value"]
-    table = "__".join([ORDERS, *(column_name(part) for part in parents)])
-    return table, column_name(".".join(fields))
-
-
-def _declare_decimals(pipeline: dlt.Pipeline, source: OrdersSource) -> None:
-    """One decimal column for a field that is written `10` here and `10.5` there.
-
-    Left alone, dlt takes the type of the first order and splits the others into a variant column.
-    """
-    schema = source.dlt_source.schema
-    for path in source.rows.decimal_paths:
-        table, column = table_and_column(path)
-        known = schema.tables.get(table, {})
-        if known.get("columns", {}).get(column, {}).get("data_type") not in (None, "bigint"):
-            continue
-        parent = table.rpartition("__")[0] or None
-        schema.update_table(
-            new_table(
-                table,
-                parent_table_name=parent,
-                columns=[{"name": column, "data_type": "decimal", "nullable": True}],
-            )
-        )
-
-
-def _widen_to_decimal(warehouse: Warehouse, rows: Rows) -> None:
-    """Columns that held only whole numbers until now: dlt does not change a column's type."""
+def _can_widen(pipeline: dlt.Pipeline) -> bool:
+    return pipeline.destination.destination_name in WIDENING
 
 
 def _file_format(pipeline: dlt.Pipeline) -> Any:
@@ -355,16 +327,3 @@ def _timed() -> Iterator[Callable[[], float]]:
 
 def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-__all__ = [
-    "DATASET",
-    "ORDERS",
-    "PIPELINE",
-    "REJECTED_TABLE",
-    "Synchronisation",
-    "orders_pipeline",
-    "synchronise",
-    "timedelta",
-    "watermark",
-]

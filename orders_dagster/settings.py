@@ -119,13 +119,11 @@ class OrdersSettings(_Table):
     offset_param: Annotated[str, Field(min_length=1)] = "offset"
     total_path: str = "total"
     paging: Literal["seek", "offset"] = "seek"
-    params: dict[str, str | int | float | bool] = Field(
-        default_factory=lambda: {
-            "modified_since": "{start}",
-            "modified_before": "{end}",
-            "sort": "last_modified_date",
-        }
-    )
+    params: dict[str, str | int | float | bool] = {  # pydantic copies it for each instance
+        "modified_since": "{start}",
+        "modified_before": "{end}",
+        "sort": "last_modified_date",
+    }
 
     retry: Retry = Field(default_factory=Retry)
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60
@@ -157,7 +155,8 @@ class OrdersSettings(_Table):
     def _is_a_cursor_format(cls, value: str) -> str:
         if value not in CURSOR_FORMATS and "%" not in value:
             raise ValueError(
-                f"must be one of {', '.join(CURSOR_FORMATS)}, or a strftime pattern such as %Y-%m-%d"
+                f"must be one of {', '.join(CURSOR_FORMATS)}, "
+                "or a strftime pattern such as %Y-%m-%d"
             )
         return value
 
@@ -173,7 +172,7 @@ class OrdersSettings(_Table):
     def _seek_can_move_its_start(self) -> OrdersSettings:
         if self.paging == "seek" and not any("{start}" in str(v) for v in self.params.values()):
             raise ValueError(
-                "params: no parameter holds {start}, which paging = \"seek\" moves. Name the API's "
+                'params: no parameter holds {start}, which paging = "seek" moves. Name the API\'s '
                 'filter on the modification date, or set paging = "offset"'
             )
         return self
@@ -201,7 +200,9 @@ def read_settings(**overrides: Any) -> OrdersSettings:
     auth = settings.auth.type if settings else _auth_type(values)
     if auth == "oauth2_client_credentials":
         problems += [
-            missing(key) for key in ("client_id", "client_secret", "token_url") if not values.get(key)
+            missing(key)
+            for key in ("client_id", "client_secret", "token_url")
+            if not values.get(key)
         ]
     if problems or settings is None:
         raise SettingsError(problems)
@@ -252,7 +253,7 @@ class _Lookup:
         """The raw value of a dotted key, from the first provider that has it, or None."""
         *table, name = key.split(".")
         for provider in self._providers:
-            value, full_key = provider.get_value(name, hint, None, *SECTION, *table)  # type: ignore[arg-type]
+            value, full_key = provider.get_value(name, hint, None, *SECTION, *table)
             if value is None or (_is_placeholder(value) and name not in MAY_BE_EMPTY):
                 continue
             self.places[key] = _place(provider.name, full_key)
@@ -265,7 +266,10 @@ class _Lookup:
         for name, field in model.model_fields.items():
             key = ".".join((*path, name))
             if name == "auth":
-                values |= self._nested(key, AUTH_TYPES[self._auth_type(key)])
+                kind = self._auth_type(key)
+                values |= self._nested(key, AUTH_TYPES[kind])
+                if isinstance(values.get(key), dict):
+                    values[key].setdefault("type", kind)
             elif name == "retry":
                 values |= self._nested(key, Retry)
             else:
@@ -310,11 +314,17 @@ class _Lookup:
                 key = variable.removeprefix(prefix).lower().replace("__", ".")
                 yield _unknown(key, f"the environment variable {variable}", known.values())
         for provider in self._providers:
-            table, _ = provider.get_value(SECTION[-1], dict, None, *SECTION[:-1])  # type: ignore[arg-type]
+            table, _ = provider.get_value(SECTION[-1], dict, None, *SECTION[:-1])
             if isinstance(table, dict):
                 for key in table:
                     if key not in OrdersSettings.model_fields:
                         yield _unknown(key, _place(provider.name, key), known.values())
+
+    def _place_of(self, key: str) -> str:
+        """Where a key, or the table it is in, was found."""
+        parts = key.split(".")
+        places = (self.places.get(".".join(parts[:n])) for n in range(len(parts), 0, -1))
+        return next((place for place in places if place), "an argument")
 
     def explain(self, error: Any) -> str:
         """One validation error as a sentence: key, place, what is wrong, fix. Never a secret."""
@@ -324,13 +334,17 @@ class _Lookup:
             return f"sources.orders.{error['msg'].removeprefix('Value error, ')}."
         if error["type"] == "missing":
             return missing(key)
-        places = (self.places.get(".".join(path[:n])) for n in range(len(path), 0, -1))
-        place = next((place for place in places if place), "an argument")
+        place = self._place_of(key)
         if error["type"] == "extra_forbidden":
             return _unknown(key, place, _known_keys({}))
+        if error["type"] == "union_tag_invalid":  # the table is what is wrong, its type is why
+            place = self._place_of(f"{key}.type")
+            names = ", ".join(AUTH_TYPES)
+            given = error["input"].get("type") if isinstance(error["input"], dict) else None
+            return f"sources.orders.{key}.type = {given!r} (from {place}) is none of {names}."
         shown = "" if _is_secret(key) else f" = {error['input']!r}"
         what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        return f"sources.orders.{key}{shown} (from {place}) is not valid: {what}. Fix: correct it there."
+        return f"sources.orders.{key}{shown} (from {place}) is not valid: {what}. Correct it there."
 
 
 def _auth_type(values: Mapping[str, Any]) -> str:

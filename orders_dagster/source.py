@@ -1,13 +1,14 @@
 """The source: dlt's `rest_api_source` with the reference configuration, one dictionary.
 
-What differs from stock dlt is in four places of it: `auth` renews its token (api/auth.py), `session`
-retries what time can cure (api/session.py), `paginator` skips no order that moves while it is read
-(api/paging.py), and `processing_steps` sends what cannot be merged to `orders_rejected` (rows.py).
+What differs from stock dlt is in three places of it: `auth` renews its token (api/auth.py),
+`session` retries what time can cure (api/session.py), and `paginator` skips no order that moves
+while it is read (api/paging.py). A step behind it makes rows of orders (rows.py), sends what cannot
+be merged to `orders_rejected`, and keeps the watermark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,9 +28,10 @@ from requests.auth import AuthBase
 from orders_dagster.api.auth import RenewingClientCredentials
 from orders_dagster.api.paging import OffsetPaginator, OrdersPaginator, Paging, SeekPaginator
 from orders_dagster.api.session import ApiSession, Pace, Traffic
+from orders_dagster.columns import ORDERS, column_name, declare_decimal
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import SettingsError
-from orders_dagster.rows import REJECTED_TABLE, Rejected, Rows
+from orders_dagster.rows import REJECTED_TABLE, Path, Rejected, Rows
 from orders_dagster.settings import (
     ApiKey,
     Bearer,
@@ -38,7 +40,7 @@ from orders_dagster.settings import (
     OrdersSettings,
 )
 
-ORDERS = "orders"
+WATERMARK = "watermark"
 
 
 @dataclass
@@ -54,22 +56,29 @@ class OrdersSource:
 def orders_source(
     settings: OrdersSettings,
     *,
+    watermark: datetime | None = None,
     rows: Rows | None = None,
-    on_row: Callable[[], None] = lambda: None,
+    on_page: Callable[[int], None] = lambda orders: None,
     started_at: datetime | None = None,
+    widens: bool = True,
 ) -> OrdersSource:
     """Build the source. Touches neither the network nor the warehouse until it is iterated.
 
     Args:
+        watermark: the newest modification date that is loaded, UTC; None for a first load.
         rows: what turns orders into rows; a new one by default.
-        on_row: called for each order, in the thread that extracts.
+        on_page: called for each page with its number of orders, in the thread that extracts.
         started_at: the time the watermark never passes, UTC; now by default.
+        widens: whether the destination can turn a column of whole numbers into decimals.
     """
     traffic = Traffic()
     session, auth = connect(settings, traffic)
     rows = rows or Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
     started_at = started_at or datetime.now(UTC)
-    paginator = _paginator(settings, session)
+    start = settings.initial_value
+    if watermark is not None:
+        start = max(start, watermark - timedelta(seconds=settings.lag_seconds))
+    paginator = _paginator(settings, session, start)
     config: dict[str, Any] = {
         "client": {"base_url": settings.base_url, "auth": auth, "session": session},
         "resource_defaults": {"primary_key": settings.primary_key, "write_disposition": "merge"},
@@ -79,28 +88,19 @@ def orders_source(
                 "endpoint": {
                     "path": settings.path,
                     "data_selector": settings.data_selector,
-                    "params": first_request(settings.params, settings.cursor_format),
+                    "params": first_request(settings, start),
                     "paginator": paginator,
-                    "incremental": {
-                        "cursor_path": settings.cursor_path,
-                        "initial_value": settings.initial_value,
-                        "convert": lambda time: write_time(time, settings.cursor_format),
-                        "last_value_func": newest_until(started_at),
-                        # dlt subtracts the lag for `max` only and adds it for any other function.
-                        "lag": -settings.lag_seconds,
-                        # No deduplication at the boundary: it would drop the second of two changes
-                        # within one timestamp. The merge makes the repeated read harmless.
-                        "primary_key": [],
-                        "on_cursor_value_missing": "include",  # rejected orders have none
-                    },
+                    # No "incremental": see _page_step, which keeps the watermark.
                 },
                 # Of several versions of an order in one load, the newest is merged.
                 "columns": {column_name(settings.cursor_path): {"dedup_sort": "desc"}},
-                "processing_steps": [{"map": _row_step(settings, rows, on_row)}],
             }
         ],
     }
     dlt_source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
+    orders = dlt_source.resources[ORDERS]
+    dlt_source.schema.update_table(orders.compute_table_schema())  # see declare_decimal
+    orders.add_step(_page_step(settings, rows, started_at, on_page, widens), insert_at=1)
     return OrdersSource(dlt_source, rows, paginator, traffic)
 
 
@@ -113,7 +113,9 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> tuple[ApiSession, Aut
     """A session for the API and the auth that signs its requests."""
     pace = Pace(settings.max_requests_per_second)
     is_oauth2 = isinstance(settings.auth, OAuth2ClientCredentials)
-    credentials = "sources.orders.client_id and client_secret" if is_oauth2 else "sources.orders.auth"
+    credentials = (
+        "sources.orders.client_id and client_secret" if is_oauth2 else "sources.orders.auth"
+    )
 
     def session(address: str, refused: str, credentials: str) -> ApiSession:
         api_key = settings.auth
@@ -173,7 +175,7 @@ def _auth(settings: OrdersSettings, token_session: ApiSession) -> AuthBase | Non
     return None
 
 
-def _paginator(settings: OrdersSettings, session: ApiSession) -> OrdersPaginator:
+def _paginator(settings: OrdersSettings, session: ApiSession, start: datetime) -> OrdersPaginator:
     paging = Paging(
         limit_param=settings.limit_param,
         offset_param=settings.offset_param,
@@ -186,51 +188,64 @@ def _paginator(settings: OrdersSettings, session: ApiSession) -> OrdersPaginator
         params=next_requests(settings.params, settings.cursor_format),
         redact=session.redact,
     )
-    return SeekPaginator(paging) if settings.paging == "seek" else OffsetPaginator(paging)
+    if settings.paging == "offset":
+        return OffsetPaginator(paging)
+    return SeekPaginator(paging, start)
 
 
-def _row_step(
-    settings: OrdersSettings, rows: Rows, on_row: Callable[[], None]
-) -> Callable[[Any], Any]:
-    def step(order: Any) -> Any:
-        on_row()
-        row = rows.row(order)
-        if not isinstance(row, Rejected):
-            return row
-        rejected_hints = dlt.mark.make_hints(
-            table_name=REJECTED_TABLE,
-            primary_key="rejected_id",
-            write_disposition="merge",
-            columns={"order_id": {"data_type": "text"}},
-        )
-        return dlt.mark.with_hints(
-            row.row(settings.primary_key, datetime.now(UTC)),
-            rejected_hints,
-            create_table_variant=True,
-        )
+def _page_step(
+    settings: OrdersSettings,
+    rows: Rows,
+    started_at: datetime,
+    on_page: Callable[[int], None],
+    widens: bool,
+) -> Callable[..., Iterator[Any]]:
+    """A page of orders becomes rows of `orders` and of `orders_rejected`, and moves the watermark.
+
+    The watermark is in dlt's state of the resource, and so becomes durable with the rows. It is not
+    kept by dlt's `incremental`, which takes the second change within one timestamp for the first,
+    follows one order dated 2099 there, so that no change before then is ever read, and, with a lag,
+    fails on rows without a date (test_upstream.py).
+    """
+    declared: set[Path] = set()
+    rejected_hints = dlt.mark.make_hints(
+        table_name=REJECTED_TABLE,
+        primary_key="rejected_id",
+        write_disposition="merge",
+        columns={"order_id": {"data_type": "text"}},
+    )
+
+    def step(page: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG001, dlt passes it
+        merged = []
+        for order in page:
+            row = rows.row(order)
+            if isinstance(row, Rejected):
+                kept = row.row(settings.primary_key, datetime.now(UTC))
+                yield dlt.mark.with_hints(kept, rejected_hints, create_table_variant=True)
+            else:
+                merged.append(row)
+        schema = dlt.current.source_schema()
+        for path in rows.decimal_paths - declared:
+            if widens or rows.column_type(path) != "bigint":
+                declare_decimal(schema, path)
+        declared.update(rows.decimal_paths)
+        if rows.newest is not None:
+            state = dlt.current.resource_state(ORDERS)
+            newest = min(rows.newest, started_at)
+            state[WATERMARK] = max(newest, state.get(WATERMARK, newest))
+        on_page(len(page))
+        yield merged
 
     return step
 
 
-def newest_until(limit: datetime) -> Callable[[Sequence[datetime]], datetime]:
-    """The watermark: the newest time, but never one after `limit`.
-
-    One order dated in the future would otherwise take the watermark there, and every change until
-    then would never be read.
-    """
-
-    def newest(times: Sequence[datetime]) -> datetime:
-        return min(max(times), limit)
-
-    return newest
-
-
-def first_request(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
-    """The parameters of the first request, with dlt's placeholder for the start of the window."""
+def first_request(settings: OrdersSettings, start: datetime) -> dict[str, str]:
+    """The query parameters of a window's first request."""
+    text = write_time(start, settings.cursor_format)
     return {
-        name: _escape(value).replace("{{start}}", "{incremental.start_value}")
-        for name, value in _open_ended(params, cursor_format).items()
-    }
+        name: value.replace("{start}", text).replace("{", "{{").replace("}", "}}")
+        for name, value in _open_ended(settings.params, settings.cursor_format).items()
+    }  # doubled, since dlt takes what stands in braces for a placeholder of its own
 
 
 def next_requests(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
@@ -250,16 +265,6 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _escape(value: str) -> str:
-    return value.replace("{", "{{").replace("}", "}}")
-
-
-def column_name(path: str) -> str:
-    """The column of a dotted path in dlt's tables."""
-    naming = dlt.Schema(ORDERS).naming
-    return str(naming.normalize_path("__".join(path.removeprefix("$.").split("."))))
-
-
 def newest_change_after(settings: OrdersSettings, watermark: datetime | None) -> datetime | None:
     """Ask the API for one order newer than the watermark: one request, no retry.
 
@@ -272,11 +277,13 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
     if settings.paging == "offset" and not next_requests(settings.params, settings.cursor_format):
         raise SettingsError(
             [
-                "No parameter in sources.orders.params holds {start}, so the API cannot be asked for "
-                "newer orders. The schedule still reads them; stop the sensor."
+                "No parameter in sources.orders.params holds {start}, so the API cannot be asked "
+                "for newer orders. The schedule still reads them; stop the sensor."
             ]
         )
-    once = settings.model_copy(update={"retry": settings.retry.model_copy(update={"max_retries": 0})})
+    once = settings.model_copy(
+        update={"retry": settings.retry.model_copy(update={"max_retries": 0})}
+    )
     session, auth = connect(once, Traffic())
     client = RESTClient(settings.base_url, auth=auth, session=session)
     start = watermark + step_of(settings.cursor_format) if watermark else settings.initial_value

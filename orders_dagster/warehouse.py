@@ -23,16 +23,14 @@ from orders_dagster.errors import WarehouseBusy, causes
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", re.IGNORECASE)
 
-SYSTEM_COLUMNS = ("_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_list_idx", "_dlt_root_id")
-
 
 @dataclass(frozen=True)
 class Warehouse:
     """An open connection to the dataset of a pipeline.
 
     Attributes:
+        pipeline: the pipeline whose destination this is.
         client: dlt's SQL client, connected.
-        tables: the tables that exist, with their columns, by their names in the destination.
     """
 
     pipeline: dlt.Pipeline
@@ -50,6 +48,15 @@ class Warehouse:
         with self.client.execute_query(sql, *args) as cursor:
             return list(cursor.fetchall())
 
+    def execute(self, sql: str) -> None:
+        self.client.execute_sql(sql)
+
+    @contextmanager
+    def staging(self) -> Iterator[Warehouse]:
+        """The same connection on the dataset that dlt merges from."""
+        with self.client.with_staging_dataset() as client:
+            yield Warehouse(self.pipeline, client)
+
     def scalar(self, sql: str, *args: Any) -> Any:
         rows = self.query(sql, *args)
         return rows[0][0] if rows else None
@@ -60,7 +67,9 @@ class Warehouse:
         Asked of the destination, not of dlt's schema: a table may have been dropped by hand.
         """
         try:
-            with self.client.execute_query(f"SELECT * FROM {self.name(table)} WHERE 1 = 0") as cursor:
+            with self.client.execute_query(
+                f"SELECT * FROM {self.name(table)} WHERE 1 = 0"
+            ) as cursor:
                 return [column[0] for column in cursor.description or ()]
         except Exception as error:
             if _is_undefined(error):
@@ -107,9 +116,7 @@ def open_warehouse(
             reraise=True,
         )(connect)
     except _Held as held:
-        raise WarehouseBusy(
-            holder=held.holder, waited_seconds=time.monotonic() - started
-        ) from None
+        raise WarehouseBusy(holder=held.holder, waited_seconds=time.monotonic() - started) from None
     try:
         yield Warehouse(pipeline, client)
     finally:

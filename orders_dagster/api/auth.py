@@ -36,15 +36,14 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
     `credentials_in` is "body" or "basic" (RFC 6749, section 2.3.1).
     """
 
-    type: Final[Literal["oauth2_client_credentials"]] = dataclasses.field(  # noqa: A003
+    type: Final[Literal["oauth2_client_credentials"]] = dataclasses.field(
         default="oauth2_client_credentials", init=False, repr=False, compare=False
     )
     credentials_in: str = "body"
-    session: Annotated[ApiSession | None, NotResolved()] = None
+    session: Annotated[ApiSession, NotResolved()] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if self.access_token_request_data is None:
-            self.access_token_request_data = {}
+        self.access_token_request_data = dict(self.access_token_request_data or {})
         self._lock = threading.Lock()
         self._token: str | None = None
         self._renew_at = 0.0
@@ -69,7 +68,6 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
         return True
 
     def _fetch(self) -> None:
-        assert self.session is not None, "built by source.py with a session"
         form, headers = dict(self.access_token_request_data), {}
         if self.credentials_in == "basic":
             pair = f"{self.client_id}:{self.client_secret}".encode()

@@ -128,16 +128,14 @@ class OrdersPaginator(BasePaginator):
 class SeekPaginator(OrdersPaginator):
     """Moves the start of the window to the last row read; the offset counts only its ties."""
 
-    def __init__(self, paging: Paging) -> None:
+    def __init__(self, paging: Paging, start: datetime) -> None:
         super().__init__(paging)
-        self.start: datetime | None = None
-        self._start_text: str | None = None
+        self._start_text = write_time(start, paging.cursor_format)
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
-        if self._start_text is not None:
-            for name, template in self.paging.params.items():
-                request.params[name] = template.replace("{start}", self._start_text)
+        for name, template in self.paging.params.items():
+            request.params[name] = template.replace("{start}", self._start_text)
 
     def _turn_page(self, response: Response, rows: list[Any], total: int | None) -> None:
         last = self._last_time(response, rows)
@@ -154,16 +152,16 @@ class SeekPaginator(OrdersPaginator):
         if text == self._start_text:
             self.offset = seen
         else:
-            self.start, self._start_text, self.offset = last, text, 0
+            self._start_text, self.offset = text, 0
 
     def _last_time(self, response: Response, rows: list[Any]) -> datetime | None:
         """The newest time of a page. Orders without a readable one do not move the window."""
+        # As the request wrote it: its format may be coarser than the data.
+        start = read_time(self._start_text, self.paging.cursor_format)
         last: datetime | None = None
         for row in rows:
             try:
-                time = read_time(
-                    value_at(row, self.paging.cursor_path), self.paging.cursor_format
-                )
+                time = read_time(value_at(row, self.paging.cursor_path), self.paging.cursor_format)
             except UnreadableTime:
                 continue
             if last is not None and time < last:
@@ -172,7 +170,7 @@ class SeekPaginator(OrdersPaginator):
                     f"its orders are not sorted by {self.paging.cursor_path}",
                     'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            if self.start is not None and last is None and self._is_before_start(time):
+            if last is None and time < start:
                 raise self._not_understood(
                     response,
                     f"it holds orders from before the window's start, {self._start_text}",
@@ -180,11 +178,6 @@ class SeekPaginator(OrdersPaginator):
                 )
             last = time
         return last
-
-    def _is_before_start(self, time: datetime) -> bool:
-        """Compared as the request wrote it: its format may be coarser than the data."""
-        assert self._start_text is not None
-        return time < read_time(self._start_text, self.paging.cursor_format)
 
 
 class OffsetPaginator(OrdersPaginator):

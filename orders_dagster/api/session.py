@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import requests
 from dlt.sources.helpers.rest_client.redaction import SENSITIVE_PARAMS, sanitize_url
@@ -132,7 +133,9 @@ class ApiSession(requests.Session):
         self._secret_params = set(SENSITIVE_PARAMS) | secret_params
         self._max_retries = max_retries
         self._wait = _WaitAsAsked(
-            wait_exponential_jitter(initial=backoff_factor, max=MAX_WAIT_SECONDS, jitter=backoff_factor / 2)
+            wait_exponential_jitter(
+                multiplier=backoff_factor, max=MAX_WAIT_SECONDS, jitter=backoff_factor / 2
+            )
         )
         self._has_answered = False
         for scheme in ("http://", "https://"):
@@ -144,7 +147,7 @@ class ApiSession(requests.Session):
 
     def redact(self, url: str | None) -> str:
         """A URL that can be shown: no password in it, no secret parameter."""
-        parts = requests.utils.urlparse(url or "")
+        parts = urlsplit(url or "")
         netloc = parts.netloc.rpartition("@")[2]
         return str(sanitize_url(parts._replace(netloc=netloc).geturl(), self._secret_params))
 
@@ -159,6 +162,9 @@ class ApiSession(requests.Session):
             ApiUnavailable: still failing after the last retry.
         """
         kwargs["timeout"] = self._timeout_seconds
+        # dlt adds a hook that raises at any status of 400 and above, with the whole address in its
+        # message, before a retry can be thought of.
+        request.hooks = {"response": []}
         attempts = Retrying(
             stop=stop_after_attempt(self._max_retries + 1),
             wait=self._wait,
@@ -185,7 +191,11 @@ class ApiSession(requests.Session):
 
     def _attempt(self, request: PreparedRequest, **kwargs: Any) -> Response:
         response = self._exchange(request, **kwargs)
-        if response.status_code == 401 and self.renewable_auth and self.renewable_auth.renew(request):
+        if (
+            response.status_code == 401
+            and self.renewable_auth
+            and self.renewable_auth.renew(request)
+        ):
             response = self._exchange(request, **kwargs)
         status = response.status_code
         if status in self._status_codes:
@@ -194,7 +204,9 @@ class ApiSession(requests.Session):
             )
         url = self.redact(request.url)
         if status in (401, 403):
-            raise CredentialsRefused(url=url, answer=str(status), settings=self._credential_settings)
+            raise CredentialsRefused(
+                url=url, answer=str(status), settings=self._credential_settings
+            )
         if status >= 400:
             raise ApiRefused(url=url, status=status, settings=self._refused_settings)
         if response.is_redirect:  # requests follows it, and calls send() for the next address
@@ -221,7 +233,7 @@ class ApiSession(requests.Session):
         self._traffic.add(bytes=len(response.content))
         return response
 
-    def _before_retry(self, state: RetryCallState) -> None:
+    def _before_retry(self, _: RetryCallState) -> None:
         self._traffic.add(retries=1)
 
     def _pace_all(self, seconds: float) -> None:
@@ -264,7 +276,8 @@ def _parse(response: Response) -> Any:
 
     try:
         # UTF-8 unless the API says otherwise: RFC 8259, section 8.1.
-        text = response.content.decode(response.encoding if _names_charset(response) else "utf-8-sig")
+        charset = response.encoding if _names_charset(response) else None
+        text = response.content.decode(charset or "utf-8-sig")
         return json.loads(text, parse_float=Decimal, parse_constant=not_a_number)
     except (ValueError, LookupError, RecursionError):
         content_type = response.headers.get("Content-Type", "").partition(";")[0]

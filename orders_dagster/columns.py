@@ -1,0 +1,84 @@
+"""Where dlt puts the fields of an order, and one decimal column for a number that is `10` here and
+`10.5` there.
+
+Left alone, dlt gives a column the type of the first value it sees, and splits the others off into a
+variant column (`total` and `total__v_decimal`), over which every sum is wrong.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import dlt
+from dlt.common.schema.typing import TColumnSchema
+from dlt.common.schema.utils import new_table
+
+from orders_dagster.rows import LIST, Path
+from orders_dagster.warehouse import Warehouse
+
+ORDERS = "orders"
+
+WIDENING = ("duckdb", "motherduck", "postgres")
+"""Destinations that can turn a column of whole numbers into decimals in place. On the others, a
+column that exists already gets a variant column beside it: nothing is lost, but sums need both."""
+
+
+@cache
+def column_name(path: str) -> str:
+    """The column of a dotted path in dlt's tables."""
+    naming = dlt.Schema(ORDERS).naming
+    return str(naming.normalize_path("__".join(path.removeprefix("$.").split("."))))
+
+
+def table_and_column(path: Path) -> tuple[str, str]:
+    """The table and column of a field, by its path in an order."""
+    last = max((n for n, part in enumerate(path) if part == LIST), default=-1)
+    parents = [part for part in path[: last + 1] if part != LIST]
+    fields = list(path[last + 1 :]) or ["value"]
+    table = "__".join([ORDERS, *(column_name(part) for part in parents)])
+    return table, column_name("__".join(fields))
+
+
+def column_type(schema: dlt.Schema | None, path: Path) -> str | None:
+    """dlt's type of the column of a field, None if there is no such column yet."""
+    table, column = table_and_column(path)
+    columns = schema.tables.get(table, {}).get("columns", {}) if schema else {}
+    return columns.get(column, {}).get("data_type")
+
+
+def declare_decimal(schema: dlt.Schema, path: Path) -> None:
+    """Make the column of a field decimal, unless it holds something else than whole numbers."""
+    if column_type(schema, path) not in (None, "bigint"):
+        return
+    table, column = table_and_column(path)
+    parent = ""
+    for name in _tables_on(path):
+        columns: list[TColumnSchema] = []
+        if name == table:
+            columns = [{"name": column, "data_type": "decimal", "nullable": True}]
+        schema.update_table(new_table(name, parent_table_name=parent or None, columns=columns))  # type: ignore[arg-type]
+        parent = name
+
+
+def _tables_on(path: Path) -> list[str]:
+    """The tables from `orders` down to that of a field, parents first: one for each list."""
+    tables = [ORDERS]
+    for n, part in enumerate(path):
+        if part == LIST:
+            tables.append(table_and_column((*path[: n + 1], "value"))[0])
+    return tables
+
+
+def widen_to_decimal(warehouse: Warehouse, path: Path) -> None:
+    """Change the type of a column that held only whole numbers until now; dlt never does."""
+    table, column = table_and_column(path)
+    with warehouse.pipeline.destination_client() as client:
+        decimal = client.type_mapper.to_destination_type(  # type: ignore[attr-defined]
+            {"name": column, "data_type": "decimal"}, {"name": table}
+        )
+    change = f"ALTER COLUMN {warehouse.column(column)} SET DATA TYPE {decimal}"
+    if warehouse.columns(table):
+        warehouse.execute(f"ALTER TABLE {warehouse.name(table)} {change}")
+    with warehouse.staging() as staging:
+        if staging.columns(table):
+            staging.execute(f"ALTER TABLE {staging.name(table)} {change}")

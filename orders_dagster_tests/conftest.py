@@ -1,0 +1,54 @@
+"""Fixtures: a shop over real HTTP, and a place of its own for every test's state.
+
+No test sees the configuration of the machine it runs on: dlt looks for `.dlt` in an empty folder,
+and variables of the project are removed first.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before anything imports dlt, which reads its configuration files when it is first used.
+os.environ["DLT_PROJECT_DIR"] = tempfile.mkdtemp(prefix="orders-no-config-")
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["RUNTIME__LOG_LEVEL"] = "WARNING"
+
+RETAILER = Path(__file__).resolve().parents[2] / "shared" / "data" / "online_retail_orders.parquet"
+OURS = ("SOURCES__", "DESTINATION", "PIPELINES__", "DLT_DATA_DIR", "DAGSTER_HOME", "EXTRACT__")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project with a warehouse file and a working directory of its own, and no settings."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    project = Project(tmp_path, monkeypatch)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(project.database))
+    project.set(retry__backoff_factor=0.01)  # the waits, not the number of retries
+    return project
+
+
+@pytest.fixture
+def shop(project: Project) -> Iterator[Callable[..., Shop]]:
+    """Starts a sandbox API with the given options and points the project at it."""
+    from orders_dagster.sandbox import running
+
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Shop:
+            shop = Shop(stack.enter_context(running(**options)).url)
+            project.point_at(shop.url)
+            return shop
+
+        yield start
+
+
+from orders_dagster_tests.world import Project, Shop  # noqa: E402

@@ -1,0 +1,310 @@
+"""Faults on the wire, tokens, and answers that are no pages: what is retried, what stops, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orders_dagster.errors import (
+    ApiRefused,
+    ApiUnavailable,
+    ApiUnreachable,
+    CredentialsRefused,
+    PagesDisagree,
+    ResponseNotUnderstood,
+    SettingsError,
+)
+from orders_dagster.local import free_port
+from orders_dagster_tests.world import Project, Shop, expected
+
+OpenShop = Callable[..., Shop]
+
+
+@pytest.mark.parametrize(
+    "fault", ["429@0", "500", "502", "503", "504", "drop", "truncate", "garble", "401"]
+)
+def test_a_fault_that_time_cures_is_retried(project: Project, shop: OpenShop, fault: str) -> None:
+    """T4, T14 and the reference configuration: such a request is repeated, and nothing is lost."""
+    store = shop(orders=500)
+    store.script("ok", fault, "ok", fault)
+
+    result = project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+    assert result.retries == (0 if fault == "401" else 2)
+
+
+@pytest.mark.parametrize("fault", ["503", "drop", "truncate"])
+def test_after_the_third_retry_the_run_stops_and_nothing_is_half_loaded(
+    project: Project, shop: OpenShop, fault: str
+) -> None:
+    """T12: three retries are four attempts. A failed run leaves tables and watermark as they were."""
+    store = shop(orders=600)
+    first = project.synchronise()
+    before = project.orders()
+    store.change(new=300)
+    store.script("ok", *[fault] * 4)
+
+    with pytest.raises(ApiUnavailable, match="failed 4 times in a row.*Nothing was loaded"):
+        project.synchronise()
+
+    assert project.orders() == before
+    healed = project.synchronise()
+    assert healed.watermark_before == first.watermark_after
+    assert project.orders() == expected(store.orders())
+
+
+def test_retry_after_is_honoured(project: Project, shop: OpenShop) -> None:
+    """A shop that says when to come back means it; our own backoff here would be 0.01 s."""
+    store = shop(orders=10)
+    store.script("429@1")
+
+    result = project.synchronise()
+
+    assert result.retries == 1
+    assert result.extract_seconds >= 1
+
+
+def test_a_wait_longer_than_a_run_should_take_stops_the_run(
+    project: Project, shop: OpenShop
+) -> None:
+    """An hour of sleep would hold the warehouse's pool; the next scheduled run is the retry."""
+    store = shop(orders=10)
+    store.script("429@3600")
+
+    with pytest.raises(ApiUnavailable, match="asks to come back in 3600 s"):
+        project.synchronise()
+
+
+def test_a_status_that_is_not_in_the_setting_is_not_retried(
+    project: Project, shop: OpenShop
+) -> None:
+    """The list of statuses is the user's to make shorter."""
+    store = shop(orders=10)
+    project.set(retry__status_codes=[500])
+    store.script("503")
+
+    with pytest.raises(ApiRefused, match="503"):
+        project.synchronise()
+    assert sum(request["path"] == "/v1/orders" for request in store.requests()) == 1
+
+
+def test_a_wrong_client_secret_is_named_and_not_shown(project: Project, shop: OpenShop) -> None:
+    """The first thing that goes wrong at a new shop: say which setting, and keep the secret."""
+    shop(orders=10)
+    project.set(client_secret="wrong-s3cret")
+
+    with pytest.raises(CredentialsRefused) as refused:
+        project.synchronise()
+
+    assert "sources.orders.client_id and client_secret" in str(refused.value)
+    assert "wrong-s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("setting", ["base_url", "token_url"])
+def test_an_unreachable_host_fails_at_once_and_names_its_setting(
+    project: Project, shop: OpenShop, setting: str
+) -> None:
+    """Nothing has ever answered there, so it is the address: no minutes of backoff."""
+    shop(orders=10)
+    project.set(**{setting: f"http://127.0.0.1:{free_port()}/x"})
+    project.set(retry__backoff_factor=60)
+
+    with pytest.raises(ApiUnreachable, match=f"connection refused.*sources.orders.{setting}"):
+        project.synchronise()
+
+
+def test_a_path_that_does_not_exist_is_named(project: Project, shop: OpenShop) -> None:
+    """A 404 is cured by a setting, not by waiting."""
+    shop(orders=10)
+    project.set(path="/v2/orders")
+
+    with pytest.raises(ApiRefused, match="404.*sources.orders.path"):
+        project.synchronise()
+
+
+def test_a_parameter_the_api_does_not_know_is_named(project: Project, shop: OpenShop) -> None:
+    """A 400 is about the parameters."""
+    shop(orders=10)
+    project.set(params={"updated_from": "{start}"})
+
+    with pytest.raises(ApiRefused, match="400.*sources.orders.params"):
+        project.synchronise()
+
+
+def test_a_body_without_the_selector_shows_what_was_there(project: Project, shop: OpenShop) -> None:
+    """T2: dlt takes it for an empty page, and the run is green with nothing loaded."""
+    shop(orders=10)
+    project.set(data_selector="data.sales")
+
+    with pytest.raises(ResponseNotUnderstood) as error:
+        project.synchronise()
+
+    message = str(error.value)
+    assert "answered 200" in message
+    assert "the keys limit, offset, orders, total" in message
+    assert "sources.orders.data_selector" in message
+
+
+def test_a_body_that_is_no_json_is_retried_and_then_named(project: Project, shop: OpenShop) -> None:
+    """T14: garbled once is the wire, garbled four times is the wrong address."""
+    store = shop(orders=10)
+    store.script(*["garble"] * 4)
+
+    with pytest.raises(ResponseNotUnderstood, match=r"no JSON \(text/html\).*sources.orders.path"):
+        project.synchronise()
+
+
+def test_a_missing_total_names_the_setting_for_it(project: Project, shop: OpenShop) -> None:
+    """T11: an API without a total is fine once the setting says so."""
+    shop(orders=10, no_total=True)
+
+    with pytest.raises(ResponseNotUnderstood, match="sources.orders.total_path"):
+        project.synchronise()
+
+
+def test_an_empty_page_while_the_total_says_more_is_read_again(
+    project: Project, shop: OpenShop
+) -> None:
+    """T2: an empty page is taken for the end by dlt, and the rest is never read."""
+    store = shop(orders=700)
+    store.script("ok", "empty")
+
+    project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+
+
+def test_pages_that_never_add_up_stop_the_run(project: Project, shop: OpenShop) -> None:
+    """A total that is never reached is an error to look at, not a load to trust."""
+    store = shop(orders=700)
+    store.script("ok", *["empty"] * 10)
+
+    with pytest.raises(PagesDisagree, match="sources.orders.total_path"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("switch", ["ignore_sort", "ignore_filter"])
+def test_an_api_that_ignores_a_parameter_is_noticed(
+    project: Project, shop: OpenShop, switch: str
+) -> None:
+    """T17: without a sort, seeking would jump over orders; the run says so instead."""
+    store = shop(orders=700, **{switch: True})
+    store.change(modify=50)
+
+    with pytest.raises(ResponseNotUnderstood, match="sources.orders.params.*paging"):
+        project.synchronise()
+
+
+def test_a_token_that_expires_during_the_run_is_renewed(project: Project, shop: OpenShop) -> None:
+    """T19: tokens that live a second, over a run that takes longer."""
+    store = shop(orders=1500, token_lifetime=1, latency_ms=100)
+
+    result = project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+    tokens = [request for request in store.requests() if request["path"] == "/oauth/token"]
+    assert len(tokens) >= 2
+    assert result.retries == 0
+
+
+def test_a_token_revoked_during_the_run_is_renewed_once(project: Project, shop: OpenShop) -> None:
+    """T4: a 401 in mid-run is answered with a new token, a second one is not."""
+    store = shop(orders=700)
+    store.script("ok", "401")
+    project.synchronise()
+    assert project.orders() == expected(store.orders())
+
+    store.script("401", "401")
+    with pytest.raises(CredentialsRefused, match="401"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("lifetime", ["3600", None, "soon", -1, 0])
+def test_any_expires_in_is_dealt_with(project: Project, shop: OpenShop, lifetime: Any) -> None:
+    """Token endpoints write it as text, or leave it out."""
+    import requests
+
+    store = shop(orders=10)
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": "sandbox",
+        "client_secret": "sandbox-secret",
+    }
+    token = requests.post(f"{store.url}/oauth/token", data=form, timeout=10).json()
+    answer = {"access_token": token["access_token"], "expires_in": lifetime}
+    store.token(answer={key: value for key, value in answer.items() if value is not None})
+
+    assert project.synchronise().loaded == 10
+
+
+@pytest.mark.parametrize("answer", [{}, {"access_token": None}, {"access_token": ""}, []])
+def test_a_token_answer_without_a_token_is_an_error(
+    project: Project, shop: OpenShop, answer: Any
+) -> None:
+    """T13: stock dlt signs its requests with the text "None"."""
+    store = shop(orders=10)
+    store.token(answer=answer)
+
+    with pytest.raises(SettingsError, match="without an access_token.*sources.orders.token_url"):
+        project.synchronise()
+
+
+def test_credentials_may_go_into_the_header_of_the_token_request(
+    project: Project, shop: OpenShop
+) -> None:
+    """`auth.credentials_in = "basic"`, as RFC 6749 prefers it."""
+    shop(orders=10)
+    project.set(auth__credentials_in="basic", auth__scope="orders:read", auth__extra={"x": "y"})
+
+    assert project.synchronise().loaded == 10
+
+
+def test_no_more_requests_per_second_than_allowed(project: Project, shop: OpenShop) -> None:
+    """Ten requests at twenty a second take at least nine intervals of 50 ms."""
+    shop(orders=900)
+    project.set(page_size=100, max_requests_per_second=20)
+
+    result = project.synchronise()
+
+    assert result.extract_seconds >= (result.requests - 1) * 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("bearer", {"auth__token": "sandbox-token"}),
+        ("api_key", {"auth__api_key": "sandbox-key", "auth__name": "X-API-Key"}),
+        (
+            "api_key",
+            {"auth__api_key": "sandbox-key", "auth__name": "api_key", "auth__location": "query"},
+        ),
+        ("http_basic", {"auth__username": "sandbox", "auth__password": "sandbox-secret"}),
+        ("none", {}),
+    ],
+)
+def test_other_kinds_of_login_are_settings(
+    project: Project, shop: OpenShop, kind: str, settings: dict[str, str]
+) -> None:
+    """Not every API speaks OAuth2; dlt's own key names serve for the others."""
+    shop(orders=10, auth=kind)
+    project.unset("client_id", "client_secret", "token_url")
+    project.set(auth__type=kind, **settings)
+
+    assert project.synchronise().loaded == 10
+
+
+def test_an_api_key_in_the_address_is_not_shown(project: Project, shop: OpenShop) -> None:
+    """Addresses appear in messages; a key in one must not."""
+    shop(orders=10, auth="api_key")
+    project.set(
+        auth__type="api_key", auth__api_key="k3y", auth__name="shopkey", auth__location="query"
+    )
+
+    with pytest.raises(SettingsError) as error:
+        project.synchronise()
+
+    assert "k3y" not in str(error.value)
+    assert "shopkey=***" in str(error.value)
