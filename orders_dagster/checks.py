@@ -279,10 +279,8 @@ def verdict(check: Check, tables: Tables) -> AssetCheckResult:
 
 
 def _sample(warehouse: Warehouse, sql: str) -> MetadataValue:
-    """The first offenders as a table. fetchmany, since LIMIT is not SQL everywhere."""
-    with warehouse.client.execute_query(sql) as cursor:
-        names = [column[0] for column in cursor.description or ()]
-        rows = cursor.fetchmany(SAMPLE)
+    """The first offenders as a table."""
+    names, rows = warehouse.head(sql, SAMPLE)
     return MetadataValue.table(
         [TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows],
         TableSchema([TableColumn(name) for name in names]),

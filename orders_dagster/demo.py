@@ -6,7 +6,6 @@ file, asset checks. Exit code 1 if a check fails or the warehouse differs from t
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -70,16 +69,17 @@ def _materialize(directory: Path, title: str) -> Any:
 
     home = directory / "dagster"
     home.mkdir(exist_ok=True)
-    logging.getLogger("dagster").setLevel(logging.ERROR)
     started = time.monotonic()
-    with DagsterInstance.local_temp(str(home)) as instance:
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    telemetry = {"telemetry": {"enabled": False}}
+    with DagsterInstance.local_temp(str(home), overrides=telemetry) as instance:
         result = defs.resolve_job_def("orders_job").execute_in_process(
-            instance=instance, raise_on_error=False
+            instance=instance, run_config=quiet, raise_on_error=False
         )
     if not result.success:
         for event in result.all_events:
             if event.is_step_failure:
-                print(event.step_failure_data.error_display_string, file=sys.stderr)
+                print(event.message, event.step_failure_data.error, file=sys.stderr)
         raise SystemExit(1)
     (materialization,) = result.asset_materializations_for_node("orders")
     number = {name: value.value for name, value in materialization.metadata.items()}

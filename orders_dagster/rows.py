@@ -137,6 +137,8 @@ class Rows:
         row: dict[str, Any] = {}
         for key, value in order.items():
             here = (*path, key)
+            if value is None:
+                continue  # the column is null without it, and dlt warns of fields that are all null
             if isinstance(value, dict):
                 row[key] = self._exact(value, here)
             elif isinstance(value, list):

@@ -61,16 +61,19 @@ class Warehouse:
         rows = self.query(sql, *args)
         return rows[0][0] if rows else None
 
+    def head(self, sql: str, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The column names of a query, and its first rows. LIMIT is not SQL everywhere."""
+        with self.client.execute_query(sql) as cursor:
+            names = list(cursor.columns_schema)
+            return names, [tuple(row) for row in cursor.fetchmany(count)]
+
     def columns(self, table: str) -> Sequence[str]:
         """The columns of a table as it is now, none if there is no such table.
 
         Asked of the destination, not of dlt's schema: a table may have been dropped by hand.
         """
         try:
-            with self.client.execute_query(
-                f"SELECT * FROM {self.name(table)} WHERE 1 = 0"
-            ) as cursor:
-                return [column[0] for column in cursor.description or ()]
+            return self.head(f"SELECT * FROM {self.name(table)} WHERE 1 = 0", 1)[0]
         except Exception as error:
             if _is_undefined(error):
                 return []

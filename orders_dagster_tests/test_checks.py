@@ -1,0 +1,194 @@
+"""Each asset check is seen to pass, and to fail when its fault is planted in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    TableMetadataValue,
+    define_asset_job,
+    materialize,
+)
+
+from orders_dagster.assets import API, orders_assets
+from orders_dagster.checks import CHECKS, SAMPLE, orders_checks
+from orders_dagster.definitions import defs
+from orders_dagster_tests.world import Project, Shop
+
+OpenShop = Callable[..., Shop]
+
+NEW_ITEM = """
+    INSERT INTO ecommerce.orders__items (sku, _dlt_root_id, _dlt_parent_id, _dlt_list_idx, _dlt_id)
+    SELECT 'S' || n, 'none', 'none', 0, 'orphan' || n FROM range({count}) t(n)
+"""
+
+PLANTED = {
+    "order_id_unique": ["INSERT INTO ecommerce.orders SELECT * FROM ecommerce.orders LIMIT 3"],
+    "order_id_not_null": [
+        "ALTER TABLE ecommerce.orders ALTER order_id DROP NOT NULL",
+        "UPDATE ecommerce.orders SET order_id = NULL WHERE order_id IN ("
+        "SELECT order_id FROM ecommerce.orders ORDER BY 1 LIMIT 3)",
+    ],
+    "items_belong_to_an_order": [NEW_ITEM.format(count=3)],
+    "last_modified_not_in_future": [
+        "UPDATE ecommerce.orders SET last_modified_date = now() + INTERVAL 10 MINUTE "
+        "WHERE order_id IN (SELECT order_id FROM ecommerce.orders ORDER BY 1 LIMIT 3)"
+    ],
+    "freshness": [
+        "UPDATE ecommerce.orders SET last_modified_date = last_modified_date - INTERVAL 3 DAY"
+    ],
+}
+
+
+def run_checks() -> dict[str, AssetCheckEvaluation]:
+    """All checks on the tables as they are, without loading anything."""
+    only_checks = define_asset_job("only_checks", AssetSelection.checks_for_assets("orders"))
+    everything = Definitions(
+        [API, orders_assets()], asset_checks=[orders_checks()], jobs=[only_checks]
+    )
+    result = everything.resolve_job_def("only_checks").execute_in_process(
+        instance=DagsterInstance.ephemeral(), raise_on_error=False
+    )
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+def found(evaluation: AssetCheckEvaluation) -> dict[str, Any]:
+    metadata = {name: value.value for name, value in evaluation.metadata.items()}
+    sample = evaluation.metadata.get("sample")
+    if isinstance(sample, TableMetadataValue):
+        metadata["sample"] = sample.records
+    return metadata
+
+
+def test_all_checks_pass_on_what_was_loaded(project: Project, shop: OpenShop) -> None:
+    """A check that cannot pass is as useless as one that cannot fail."""
+    shop(orders=100)
+    project.synchronise()
+
+    checks = run_checks()
+
+    assert set(checks) == {check.name for check in CHECKS}
+    assert {name for name, check in checks.items() if not check.passed} == set()
+    assert found(checks["order_id_unique"])["rows_looked_at"] == 100
+    assert "GROUP BY" in found(checks["order_id_unique"])["sql"]
+    items = project.scalar("SELECT count(*) FROM ecommerce.orders__items")
+    tags = project.scalar("SELECT count(*) FROM ecommerce.orders__tags")
+    assert found(checks["items_belong_to_an_order"])["rows_looked_at"] == items + tags
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_makes_its_check_fail(project: Project, shop: OpenShop, name: str) -> None:
+    """Each check fails for its fault, for no other, and counts the offenders."""
+    shop(orders=100)
+    project.synchronise()
+    for statement in PLANTED[name]:
+        project.execute(statement)
+
+    checks = run_checks()
+
+    assert {check.check_name for check in checks.values() if not check.passed} == {name}
+    offenders = 1 if name == "freshness" else 3
+    assert found(checks[name])["offenders"] == offenders
+    assert len(found(checks[name])["sample"]) == offenders
+
+
+def test_a_rejected_order_warns_until_it_is_loaded(project: Project, shop: OpenShop) -> None:
+    """`no_rejected_orders` is open work: corrected in the shop and loaded, the order is off the list."""
+    store = shop(orders=10)
+    store.put({"order_id": "A-1", "last_modified_date": "never", "items": []})
+    project.synchronise()
+    warned = run_checks()["no_rejected_orders"]
+
+    store.put({"order_id": "A-1", "items": []})
+    project.synchronise()
+    healed = run_checks()["no_rejected_orders"]
+
+    assert not warned.passed
+    assert warned.severity == AssetCheckSeverity.WARN
+    (row,) = found(warned)["sample"]
+    assert row.data["reason"] == "last_modified_date is not a readable time"
+    assert "order_json" not in row.data, "what is in an order stays in the warehouse"
+    assert healed.passed
+
+
+def test_a_sample_of_the_offenders_is_shown(project: Project, shop: OpenShop) -> None:
+    """A million offenders are counted, twenty are shown."""
+    shop(orders=10)
+    project.synchronise()
+    project.execute(NEW_ITEM.format(count=500))
+
+    check = run_checks()["items_belong_to_an_order"]
+
+    assert found(check)["offenders"] == 500
+    assert len(found(check)["sample"]) == SAMPLE
+
+
+def test_the_checks_bear_that_there_is_no_table_yet(project: Project, shop: OpenShop) -> None:
+    """T9: before the first order there is no table, and that is no fault of the data."""
+    shop(orders=0)
+
+    nothing_at_all = run_checks()
+    project.synchronise()
+    no_orders = run_checks()
+
+    assert all(check.passed for check in (*nothing_at_all.values(), *no_orders.values()))
+    assert found(no_orders["order_id_unique"])["rows_looked_at"] == 0
+
+
+def test_the_checks_bear_that_a_table_was_dropped(project: Project, shop: OpenShop) -> None:
+    """Somebody dropped a table by hand: the checks say what is there, they do not crash."""
+    shop(orders=10)
+    project.synchronise()
+    project.execute("DROP TABLE ecommerce.orders")
+
+    checks = run_checks()
+
+    assert checks["order_id_unique"].passed
+    assert not checks["items_belong_to_an_order"].passed, "every item has lost its order"
+
+
+def test_the_two_checks_of_the_key_are_errors_and_block() -> None:
+    """Nothing downstream may be built on orders that are in the table twice."""
+    graph = defs.resolve_asset_graph()
+    blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
+    severity = {check.name: check.severity for check in CHECKS}
+
+    assert blocking == {"order_id_unique", "order_id_not_null"}
+    assert severity["order_id_unique"] == severity["order_id_not_null"] == AssetCheckSeverity.ERROR
+
+
+def test_the_checks_are_one_step_after_the_asset(shop: OpenShop) -> None:
+    """One step, one connection: six processes would cost more than the loading."""
+    shop(orders=10)
+
+    result = materialize(
+        [API, orders_assets(), orders_checks()], instance=DagsterInstance.ephemeral()
+    )
+
+    steps = [event.step_key for event in result.all_events if event.is_step_success]
+    assert steps == ["orders", "orders_checks"]
+    assert len(result.get_asset_check_evaluations()) == len(CHECKS)
+
+
+def test_the_checks_ask_any_sql_destination(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No path of a DuckDB file in the checks: another destination serves as well."""
+    monkeypatch.setenv("DESTINATION_TYPE", "sqlalchemy")
+    monkeypatch.setenv(
+        "DESTINATION__SQLALCHEMY__CREDENTIALS", f"sqlite:///{project.directory}/orders.sqlite"
+    )
+    shop(orders=50)
+    project.synchronise()
+
+    checks = run_checks()
+
+    assert {name for name, check in checks.items() if not check.passed} == set()
+    assert found(checks["order_id_unique"])["rows_looked_at"] == 50
