@@ -91,6 +91,12 @@ def step_of(cursor_format: str) -> timedelta:
     return timedelta(minutes=1) if re.search("%[MR]", cursor_format) else timedelta(days=1)
 
 
+def in_steps(time: datetime, cursor_format: str) -> int:
+    """A time as a number of the format's smallest steps, so that times can be compared as precisely
+    as a request can name them."""
+    return (time - _EPOCH) // step_of(cursor_format)
+
+
 def _from_number(number: Decimal, cursor_format: str) -> datetime:
     if cursor_format == "epoch_milliseconds":
         number /= 1000

@@ -8,7 +8,8 @@
     │   └── ResponseNotUnderstood  data_selector, total_path, params: the API answers something else
     ├── ApiUnavailable         wait: the API kept failing after the last retry
     ├── PagesDisagree          wait: the pages do not add up to the total the API reports
-    └── WarehouseBusy          close the program that holds the warehouse
+    ├── WarehouseBusy          close the program that holds the warehouse
+    └── WarehouseRefused       see to the warehouse: its disk, its permissions, its types
 
 Errors take data and write their own message: the culprit, the consequence for the tables, the fix.
 No message holds a response body, a token, a password or a field of an order.
@@ -16,6 +17,7 @@ No message holds a response body, a token, a password or a field of an order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 NOTHING_LOADED = "Nothing was loaded; the tables and the watermark are as they were before."
@@ -112,6 +114,20 @@ class WarehouseBusy(OrdersError):
             f"The warehouse is held by {holder}; waited {waited_seconds:.0f} s. {NOTHING_LOADED} "
             "Close it there, or raise sources.orders.warehouse_wait_seconds."
         )
+
+
+class WarehouseRefused(OrdersError):
+    """The destination did not take the load. What it says is shown without the values it quotes."""
+
+    def __init__(self, *, step: str, reason: BaseException) -> None:
+        text = _QUOTED.sub("'…'", str(reason).strip().partition("\n")[0])
+        super().__init__(
+            f"dlt failed to {step} the orders: {type(reason).__name__}: {text[:500]} "
+            "(values are not shown). The watermark is as it was before; the next run repeats the load."
+        )
+
+
+_QUOTED = re.compile(r"'[^']*'" + r'|"[^"]*"')
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

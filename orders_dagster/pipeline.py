@@ -19,10 +19,11 @@ from typing import Any
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.pipeline.configuration import PipelineConfiguration
+from dlt.pipeline.exceptions import PipelineStepFailed
 from filelock import FileLock, Timeout
 
 from orders_dagster.columns import ORDERS, WIDENING, column_name, column_type, widen_to_decimal
-from orders_dagster.errors import OrdersError, WarehouseBusy, orders_error_in
+from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes, orders_error_in
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import WATERMARK, OrdersSource, orders_source
@@ -98,13 +99,14 @@ def synchronise(
     try:
         with _only_one(pipeline, settings.warehouse_wait_seconds, log):
             return _synchronise(pipeline, settings, log)
-    except OrdersError:
-        raise
-    except Exception as error:
+    except PipelineStepFailed as error:
+        # dlt's wrapping says where in dlt it was, not what to do; and what a warehouse says about
+        # a load may quote customers' data.
         found = orders_error_in(error)
-        if found is None:
+        if found is None and error.step == "extract":
             raise
-        raise found from None  # dlt's wrapping says where in dlt, not what to do
+        *_, reason = causes(error)
+        raise found or WarehouseRefused(step=error.step, reason=reason) from None
 
 
 def _synchronise(
@@ -133,6 +135,7 @@ def _synchronise(
     progress.line("Read")
     with _timed() as normalize_seconds:
         pipeline.normalize()
+    log(f"Normalized in {normalize_seconds():.1f} s, loading.")
     with open_warehouse(pipeline, wait, log) as warehouse, _timed() as load_seconds:
         before = _Tables(warehouse, settings)
         rows_before = before.rows()

@@ -35,7 +35,7 @@ def table(title: str) -> list[list[str]]:
 
 def documented_settings() -> dict[str, str]:
     """Setting to default, as the table says; a row may hold several."""
-    found = {}
+    found: dict[str, str] = {}
     for keys, defaults, _ in table("Settings"):
         names = re.findall(r"`([a-z_.]+)`", keys)
         values = re.split(r", (?![^\[]*\])", defaults) if len(names) > 1 else [defaults]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orders_dagster.errors import WarehouseBusy
+from orders_dagster.errors import WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.world import Project, Shop, expected
@@ -99,3 +99,18 @@ def test_two_synchronisations_at_once_do_not_damage_each_other(
     assert [process.returncode for process in processes] == [0, 0]
     assert sum("Another synchronisation is running; waiting" in text for text in said) == 1
     assert project.orders() == expected(store.orders())
+
+
+def test_what_the_warehouse_quotes_is_not_shown(project: Project, shop: OpenShop) -> None:
+    """A load that is refused quotes the row; customers' data must not get into the event log."""
+    store = shop(orders=5)
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce.orders ALTER note TYPE INTEGER USING 1")
+    project.execute("ALTER TABLE ecommerce_staging.orders ALTER note TYPE INTEGER USING 1")
+    store.put({"order_id": "A", "note": "call Jane Roe", "items": []})
+
+    with pytest.raises(WarehouseRefused, match="dlt failed to load the orders") as refused:
+        project.synchronise()
+
+    assert "Jane Roe" not in str(refused.value)
+    assert refused.value.__cause__ is None

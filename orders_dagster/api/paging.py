@@ -19,7 +19,7 @@ from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Request, Response
 
-from orders_dagster.cursor import UnreadableTime, read_time, value_at, write_time
+from orders_dagster.cursor import UnreadableTime, in_steps, read_time, value_at, write_time
 from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
 
 READ_AGAIN = 3
@@ -156,27 +156,30 @@ class SeekPaginator(OrdersPaginator):
 
     def _last_time(self, response: Response, rows: list[Any]) -> datetime | None:
         """The newest time of a page. Orders without a readable one do not move the window."""
-        # As the request wrote it: its format may be coarser than the data.
-        start = read_time(self._start_text, self.paging.cursor_format)
+        # Compared as precisely as requests are written: an API that is asked in seconds may sort in
+        # seconds, though its answers hold milliseconds.
+        cursor_format = self.paging.cursor_format
+        start = in_steps(read_time(self._start_text, cursor_format), cursor_format)
         last: datetime | None = None
         for row in rows:
             try:
                 time = read_time(value_at(row, self.paging.cursor_path), self.paging.cursor_format)
             except UnreadableTime:
                 continue
-            if last is not None and time < last:
+            step = in_steps(time, cursor_format)
+            if last is not None and step < in_steps(last, cursor_format):
                 raise self._not_understood(
                     response,
                     f"its orders are not sorted by {self.paging.cursor_path}",
                     'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            if last is None and time < start:
+            if last is None and step < start:
                 raise self._not_understood(
                     response,
                     f"it holds orders from before the window's start, {self._start_text}",
                     'the filter in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            last = time
+            last = time if last is None else max(last, time)
         return last
 
 

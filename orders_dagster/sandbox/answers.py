@@ -79,7 +79,7 @@ class Dropped(Response):
         super().__init__()
         self._connections = connections
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         if connection := self._connections.get(scope["client"]):  # else the client left first
             connection.abort()
         await _disconnected(receive)

@@ -106,7 +106,6 @@ def _reader(path: Path) -> Callable[[Path], Iterator[tuple[Any, bytes | None]]]:
 
 def _parquet(path: Path) -> Iterator[tuple[Any, bytes | None]]:
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")  # a session setting: no file, no machine's zone
         rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
         names = [column[0] for column in rows.description or ()]
         while batch := rows.fetchmany(_BATCH):

@@ -164,7 +164,7 @@ class GeneratedStock:
 
 
 def _modification(created: int, previous: int, end: int, kind: float, how_far: float) -> int:
-    """When an order was last modified: at once, with its predecessor, in a nightly batch, later."""
+    """When an order was last modified: at once, with its predecessor, in a weekly batch, later."""
     if kind < 0.05 and previous >= created:
         return previous  # to the millisecond: one bulk edit, one timestamp
     if kind < 0.10:
