@@ -220,10 +220,11 @@ def orders_checks() -> AssetChecksDefinition:
         selected = {key.name for key in context.selected_asset_check_keys}
         try:
             settings = read_settings()
-            pipeline = orders_pipeline()
-            with open_warehouse(
-                pipeline, settings.warehouse_wait_seconds, context.log.info
-            ) as warehouse:
+            wait, log = settings.warehouse_wait_seconds, context.log.info
+            with (
+                orders_pipeline(wait, log) as pipeline,
+                open_warehouse(pipeline, wait, log) as warehouse,
+            ):
                 tables = tables_now(warehouse, settings)
                 for check in CHECKS:
                     if check.name in selected:

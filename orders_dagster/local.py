@@ -45,14 +45,32 @@ def sandbox_settings(url: str) -> dict[str, str]:
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 20) -> None:
-    """Ask a process to end, and end it if it does not."""
-    if process.poll() is None:
+    """Ask a process and then what it leaves behind to end, and end what does not.
+
+    `dagster dev` does not wait for runs in progress. A run that is interrupted is recorded as such;
+    one that is killed would look as if it were still running.
+    """
+    deadline = time.monotonic() + seconds
+    try:
         process.send_signal(signal.SIGINT)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait(seconds)
+        _signal_group(process, signal.SIGTERM)
+        while _signal_group(process, 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # also for who presses Ctrl-C a second time
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Signal the process and its descendants. False if none of them is left."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port(preferred: Sequence[int] = ()) -> int:

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.pipeline.configuration import PipelineConfiguration
 from dlt.pipeline.exceptions import PipelineStepFailed
 from filelock import FileLock, Timeout
@@ -68,17 +70,61 @@ class Synchronisation:
     warehouse: str
 
 
-def orders_pipeline() -> dlt.Pipeline:
-    """The pipeline, with the destination and dataset of dlt's own configuration.
-
-    `destination_type` (or `[pipelines.orders] destination_type`) chooses another warehouse;
-    DuckDB and the dataset `ecommerce` are the defaults.
-    """
-    config = resolve_configuration(
+def pipeline_config() -> PipelineConfiguration:
+    """dlt's own configuration of the pipeline, `[pipelines.orders]`."""
+    return resolve_configuration(
         PipelineConfiguration(pipeline_name=PIPELINE), sections=("pipelines", PIPELINE)
     )
+
+
+@contextmanager
+def orders_pipeline(
+    wait_seconds: float, log: Callable[[str], None] = lambda message: None
+) -> Iterator[dlt.Pipeline]:
+    """The pipeline, for one user of its working directory at a time.
+
+    Its destination is dlt's `destination_type` (DuckDB unless set), its dataset `dataset_name`
+    (`ecommerce`).
+
+    Two processes that use one working directory corrupt each other's files. Dagster's pool orders
+    the runs of one instance; the lock also holds for the command line and for other instances. It
+    goes away with the process, however that ends.
+
+    Raises:
+        WarehouseBusy: another process used it for longer than `wait_seconds`.
+    """
+    config = pipeline_config()
+    directory = Path(config.pipelines_dir or get_dlt_pipelines_dir())
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / f"{PIPELINE}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"Another synchronisation is running; waiting up to {wait_seconds:.0f} s.")
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            holder = f"another synchronisation (lock file {lock.lock_file})"
+            raise WarehouseBusy(holder=holder, waited_seconds=wait_seconds) from None
+    try:
+        yield _pipeline(config, directory)
+    finally:
+        lock.release()
+
+
+def inert_pipeline() -> dlt.Pipeline:
+    """The pipeline as Dagster needs it to define the asset: its destination and its dataset.
+
+    dlt makes a working directory for every pipeline; that of this one is gone when this returns.
+    """
+    with TemporaryDirectory() as directory:
+        return _pipeline(pipeline_config(), Path(directory))
+
+
+def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     return dlt.pipeline(
         PIPELINE,
+        pipelines_dir=str(directory),
         destination=config.destination_name or config.destination_type or "duckdb",
         dataset_name=config.dataset_name or DATASET,
     )
@@ -95,9 +141,8 @@ def synchronise(
     Raises:
         OrdersError: what to do about it is in its message; nothing was loaded.
     """
-    pipeline = orders_pipeline()
     try:
-        with _only_one(pipeline, settings.warehouse_wait_seconds, log):
+        with orders_pipeline(settings.warehouse_wait_seconds, log) as pipeline:
             return _synchronise(pipeline, settings, log)
     except PipelineStepFailed as error:
         # dlt's wrapping says where in dlt it was, not what to do; and what a warehouse says about
@@ -288,34 +333,6 @@ def _file_format(pipeline: dlt.Pipeline) -> Any:
     formats = pipeline.destination.capabilities()
     is_slow = formats.preferred_loader_file_format == "insert_values"
     return "jsonl" if is_slow and "jsonl" in formats.supported_loader_file_formats else None
-
-
-@contextmanager
-def _only_one(
-    pipeline: dlt.Pipeline, wait_seconds: float, log: Callable[[str], None]
-) -> Iterator[None]:
-    """One synchronisation per working directory: two would corrupt each other's files.
-
-    Dagster's pool orders the runs of one instance; this also holds for the command line and for
-    a second instance. The lock goes away with the process, however it ends.
-    """
-    path = Path(pipeline.pipelines_dir) / f"{pipeline.pipeline_name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log(f"Another synchronisation is running; waiting up to {wait_seconds:.0f} s.")
-        try:
-            lock.acquire(timeout=wait_seconds)
-        except Timeout:
-            raise WarehouseBusy(
-                holder=f"another synchronisation (lock file {path})", waited_seconds=wait_seconds
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -106,7 +106,12 @@ def _reader(path: Path) -> Callable[[Path], Iterator[tuple[Any, bytes | None]]]:
 
 def _parquet(path: Path) -> Iterator[tuple[Any, bytes | None]]:
     with duckdb.connect() as connection:
-        rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+        # After two seconds it would be printed to stdout, where the sandbox's address belongs.
+        connection.execute("SET enable_progress_bar = false")
+        try:
+            rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+        except duckdb.Error as error:
+            raise ValueError(f"orders_from: {path.name} is no Parquet file ({error})") from None
         names = [column[0] for column in rows.description or ()]
         while batch := rows.fetchmany(_BATCH):
             for row in batch:

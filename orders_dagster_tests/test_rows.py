@@ -1,0 +1,651 @@
+"""What becomes of an order: a row without loss, or a rejection with its reason; and where dlt puts it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import dlt
+import pytest
+from dlt.common.schema.typing import TColumnSchema
+from dlt.common.schema.utils import new_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orders_dagster.columns import column_name, column_type, declare_decimal, table_and_column
+from orders_dagster.rows import LIST, Path, Rejected, Rows, fits_decimal
+
+AT = "2024-01-02T03:04:05Z"
+T = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def order(order_id: Any = "A-1", **fields: Any) -> dict[str, Any]:
+    return {"order_id": order_id, "last_modified_date": AT} | fields
+
+
+def rows(**known: Any) -> Rows:
+    return Rows("order_id", "last_modified_date", **known)
+
+
+def with_columns(**types: str) -> Rows:
+    """Rows for tables that have columns already; `items__price` is a field of a list."""
+    paths = {
+        tuple(name.replace("__", f".{LIST}.").split(".")): kind for name, kind in types.items()
+    }
+    return rows(column_type=paths.get)
+
+
+def row_of(order: Any, under: Rows | None = None) -> dict[str, Any]:
+    row = (under or rows()).row(order)
+    assert isinstance(row, dict), row
+    return row
+
+
+def rejection_of(order: Any, under: Rows | None = None) -> Rejected:
+    rejected = (under or rows()).row(order)
+    assert isinstance(rejected, Rejected)
+    return rejected
+
+
+def test_an_order_is_its_row_with_the_cursor_in_utc() -> None:
+    """Everything stays as it came but the date, which dlt has to compare as an instant."""
+    local = "2024-01-02T05:04:05+02:00"
+    came = order(status="paid", paid=True, items=[{"line": 1}], last_modified_date=local)
+
+    row = row_of(came)
+
+    assert row == came | {"last_modified_date": T}
+    assert row["last_modified_date"].utcoffset() == timedelta(0)
+
+
+def test_the_cursor_is_read_as_the_setting_says() -> None:
+    """The same number is 2024 in seconds and 1970 in milliseconds."""
+    under = rows(cursor_format="epoch_milliseconds")
+
+    row = row_of(order(last_modified_date=1_704_164_645_000), under)
+
+    assert row["last_modified_date"] == T
+
+
+def test_key_and_cursor_may_stand_deeper() -> None:
+    """`primary_key` and `cursor_path` are paths; what stands beside them stays."""
+    under = Rows("meta.id", "meta.updated_at")
+    came: dict[str, Any] = {"meta": {"id": "A-1", "updated_at": AT, "by": "x"}, "total": 1}
+
+    row = row_of(came, under)
+
+    assert row == {"meta": {"id": "A-1", "updated_at": T, "by": "x"}, "total": 1}
+    assert came["meta"]["updated_at"] == AT
+    faulty: list[Any] = [None, "x", [], {"id": "A-1"}, {"updated_at": AT}]
+    for meta in faulty:
+        rejection_of({"meta": meta}, under)
+
+
+NOT_AN_ORDER = "the order is no object"
+NO_KEY = "order_id is missing"
+ODD_KEY = "order_id is neither text nor a whole number"
+NO_DATE = "last_modified_date is missing"
+NO_TIME = "last_modified_date is not a readable time"
+
+
+@pytest.mark.parametrize(
+    ("came", "reason"),
+    [
+        (None, NOT_AN_ORDER),
+        ("S3CRET", NOT_AN_ORDER),
+        (5, NOT_AN_ORDER),
+        ([{"order_id": "S3CRET"}], NOT_AN_ORDER),
+        ({}, NO_KEY),
+        ({"id": "S3CRET", "last_modified_date": AT}, NO_KEY),
+        (order(None), NO_KEY),
+        (order(""), NO_KEY),
+        (order("  "), NO_KEY),
+        (order(True), ODD_KEY),
+        (order(Decimal("7.5")), ODD_KEY),
+        (order({"S3CRET": 1}), ODD_KEY),
+        (order(["S3CRET"]), ODD_KEY),
+        ({"order_id": "S3CRET"}, NO_DATE),
+        (order("S3CRET", last_modified_date=None), NO_DATE),
+        (order("S3CRET", last_modified_date=""), NO_TIME),
+        (order("A-1", last_modified_date="S3CRET"), NO_TIME),
+        (order("A-1", last_modified_date="2024-13-45"), NO_TIME),
+        (order("A-1", last_modified_date=False), "last_modified_date is a boolean, not a time"),
+        (order("A-1", last_modified_date=["S3CRET"]), "last_modified_date is a list, not a time"),
+        (order("A-1", last_modified_date={"S": 1}), "last_modified_date is an object, not a time"),
+    ],
+)
+def test_what_cannot_be_merged_is_rejected_with_its_reason(came: Any, reason: str) -> None:
+    """T8: one such order would fail the whole load. The reason holds nothing of the order."""
+    under = rows()
+
+    rejected = rejection_of(copy.deepcopy(came), under)
+
+    assert rejected.reason == reason
+    assert rejected.order == came
+    assert (under.orders, under.rejected) == (0, 1)
+
+
+def test_the_same_fault_of_the_same_order_is_the_same_row() -> None:
+    """The lag reads it again in every run; the table must not grow by it."""
+    one = {"order_id": "A-1", "total": Decimal("1.50"), "items": [{"line": 1, "sku": "ä"}]}
+    other = {"items": [{"sku": "ä", "line": 1}], "total": Decimal("1.50"), "order_id": "A-1"}
+
+    first = rejection_of(one).row("order_id", T)
+    again = rejection_of(other).row("order_id", T + HOUR)
+
+    assert again == first | {"rejected_at": T + HOUR}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"order_id": "A-2"},
+        {"order_id": "A-1", "total": 1},
+        {"order_id": "A-1", "last_modified_date": "soon"},
+        {"order_id": ""},
+        None,
+    ],
+)
+def test_another_order_or_another_fault_is_another_row(other: Any) -> None:
+    """Merged into one row, all but one rejected order would be gone."""
+    first = rejection_of({"order_id": "A-1"}).row("order_id", T)
+    second = rejection_of(other).row("order_id", T)
+
+    assert first["rejected_id"] != second["rejected_id"]
+
+
+def test_a_rejected_row_holds_the_order_exactly() -> None:
+    """It is all that is left of the order: no digit, no character and no null may be lost."""
+    came = {
+        "order_id": "A-1",
+        "total": Decimal("10.10"),
+        "rate": Decimal("0.12345678901234567890"),
+        "big": 10**30,
+        "note": 'ä 日本 🛒 "quoted" \n\x00',
+        "gift": None,
+        "items": [{"line": 1, "price": Decimal("2.5")}],
+    }
+
+    row = rejection_of(came).row("order_id", T)
+
+    kept = json.loads(row["order_json"], parse_float=Decimal)
+    assert str(kept["total"]) == "10.10"
+    assert str(kept["rate"]) == "0.12345678901234567890"
+    assert str(kept["items"][0]["price"]) == "2.5"
+    same = ("order_id", "big", "note", "gift")
+    assert {key: kept[key] for key in same} == {key: came[key] for key in same}
+    assert "日本" in row["order_json"]
+    assert row["reason"] == NO_DATE
+    assert row["rejected_at"] == T
+
+
+@pytest.mark.parametrize(
+    ("came", "order_id"),
+    [
+        ({"order_id": "A-1"}, "A-1"),
+        ({"order_id": 7}, "7"),
+        ({"order_id": None}, None),
+        ({"order_id": {"a": 1}}, None),
+        ({"order_id": [1]}, None),
+        ("no object", None),
+    ],
+)
+def test_a_rejected_row_can_be_found_by_its_order_id(came: Any, order_id: str | None) -> None:
+    """A text column whatever the id's type, so that the check finds the order once it is loaded."""
+    assert rejection_of(came).row("order_id", T)["order_id"] == order_id
+
+
+def test_ids_that_are_numbers_here_and_text_there_become_of_one_type() -> None:
+    """T5, T18: one column has one type; with two, the merge would keep two versions of an order."""
+    as_text, as_number = rows(key_type=str), rows(key_type=int)
+
+    assert row_of(order(42), as_text)["order_id"] == "42"
+    assert row_of(order("42"), as_text)["order_id"] == "42"
+    assert row_of(order("42"), as_number)["order_id"] == 42
+    assert row_of(order(42), as_number)["order_id"] == 42
+    assert row_of(order(0), as_number)["order_id"] == 0
+
+
+@pytest.mark.parametrize("key", ["A-1", "007", "4.0", " 42", "-", "٤٢", "²"])
+def test_a_text_that_is_no_plain_number_is_rejected_among_numbers(key: str) -> None:
+    """As a number, "007" would be merged into order 7."""
+    rejected = rejection_of(order(key), rows(key_type=int))
+
+    assert rejected.reason == "order_id is text where others are whole numbers"
+
+
+def test_the_first_order_decides_the_type_of_the_id() -> None:
+    """Before the first load there is no column to ask."""
+    text_first, number_first = rows(), rows()
+
+    row_of(order("A-1"), text_first)
+    row_of(order(1), number_first)
+
+    assert row_of(order(2), text_first)["order_id"] == "2"
+    rejection_of(order("A-2"), number_first)
+
+
+def test_numbers_with_a_fraction_stay_decimals() -> None:
+    """As floats, 0.1 + 0.2 is not 0.3, and no sum agrees with the shop's to the cent."""
+    prices = [Decimal("0.1"), Decimal("10.50"), Decimal("-1E+2"), Decimal("123456789.123456789")]
+
+    row = row_of(order(total=prices[0], items=[{"price": price} for price in prices[1:]]))
+
+    found = [row["total"], *(item["price"] for item in row["items"])]
+    assert [str(value) for value in found] == [str(price) for price in prices]
+    assert all(type(value) is Decimal for value in found)
+
+
+def test_the_fields_with_a_fraction_are_remembered() -> None:
+    """T18: their columns have to be decimal, also for the orders that have whole numbers there."""
+    under = rows()
+
+    row_of(order(total=Decimal("10.5"), quantity=3, note="1.5"), under)
+    row_of(order(tax={"rate": Decimal("0.19")}, items=[{"price": Decimal("2.5"), "n": 1}]), under)
+    row_of(order(items=[{"taxes": [{"rate": Decimal("0.07")}]}], weights=[Decimal("1.5")]), under)
+    row_of(order(huge=Decimal("1E+40")), under)
+
+    assert under.decimal_paths == {
+        ("total",),
+        ("tax", "rate"),
+        ("items", LIST, "price"),
+        ("items", LIST, "taxes", LIST, "rate"),
+        ("weights", LIST),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**63, "9223372036854775808"),
+        (-(2**64), "-18446744073709551616"),
+        (Decimal("0.1234567891"), "0.1234567891"),
+        (Decimal("1E+29"), "1E+29"),
+        (Decimal("-123456789012345678901234567890.5"), "-123456789012345678901234567890.5"),
+    ],
+)
+def test_a_number_its_column_cannot_hold_is_kept_as_text_beside_it(value: Any, text: str) -> None:
+    """The column would cut it or refuse the whole load; dlt names such a column the same way."""
+    row = row_of(order(total=value, tax={"amount": value}, items=[{"price": value}]))
+
+    assert row["total__v_text"] == text
+    assert row["tax"] == {"amount__v_text": text}
+    assert row["items"] == [{"price__v_text": text}]
+    assert "total" not in row
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        2**63 - 1,
+        -(2**63) + 1,
+        Decimal("0.123456789"),
+        Decimal("90000000000000000000000000000.123456789"),
+        Decimal("1E+28"),
+    ],
+)
+def test_a_number_its_column_can_hold_stays_in_it(value: Any) -> None:
+    """The largest and the finest that a 64-bit integer and a DECIMAL(38, 9) take."""
+    row = row_of(order(total=value))
+
+    assert row["total"] == value
+    assert "total__v_text" not in row
+
+
+@pytest.mark.parametrize("kind", ["bigint", "decimal", "double"])
+def test_a_text_in_a_column_of_numbers_is_not_turned_into_a_number(kind: str) -> None:
+    """dlt makes 7 of "007", and fails on nothing: the article number would just be another one."""
+    under = with_columns(code=kind, items__sku=kind)
+
+    row = row_of(order(code="007", items=[{"sku": "0815", "line": 1}]), under)
+
+    assert row["code__v_text"] == "007"
+    assert "code" not in row
+    assert row["items"] == [{"sku__v_text": "0815", "line": 1}]
+
+
+def test_a_text_after_a_number_of_the_same_run_is_not_turned_into_one() -> None:
+    """On a first load there is no column yet, but the first number has already decided its type."""
+    under = rows()
+
+    row_of(order(code=7), under)
+    row = row_of(order(code="007"), under)
+
+    assert row["code__v_text"] == "007"
+    assert "code" not in row
+
+
+@pytest.mark.parametrize("kind", ["text", "timestamp", "bool", "json"])
+def test_a_text_stays_in_its_column_unless_that_holds_numbers(kind: str) -> None:
+    """A column of its own for every text would be a table nobody can read."""
+    assert row_of(order(code="007"), with_columns(code=kind))["code"] == "007"
+
+
+def test_a_number_in_a_column_of_text_stays_there() -> None:
+    """As text nothing of it is lost, and the texts that follow still belong in the column."""
+    under = with_columns(code="text")
+
+    assert row_of(order(code=7), under)["code"] == 7
+    assert row_of(order(code="007"), under)["code"] == "007"
+
+
+def test_half_a_character_does_not_stop_the_load() -> None:
+    """A lone surrogate is legal in JSON, and neither a file in UTF-8 nor a database takes it."""
+    row = row_of(order("A-\ud800", note="x\udfffy", items=[{"sku": "\ud83d", "tags": ["\udead"]}]))
+    whole = row_of(order(note="ä 🛒"))
+    rejected = rejection_of({"order_id": None, "note": "\ud800"}).row("order_id", T)
+
+    for found in (row, rejected):
+        json.dumps(found, default=str, ensure_ascii=False).encode()
+    assert row["note"] == "x?y"
+    assert whole["note"] == "ä 🛒"
+
+
+def test_objects_and_lists_keep_their_shape() -> None:
+    """dlt makes columns of the objects and tables of the lists; nothing is flattened before."""
+    fields: dict[str, Any] = {
+        "customer": {"name": "Ada", "address": {"zip": "01234", "lines": ["a", "b"]}},
+        "items": [{"line": 1, "options": [{"k": "x", "v": 1}, {}]}, {"line": 2}],
+        "tags": ["x", "y"],
+        "grid": [[1, 2], [], [3]],
+        "mixed": [1, {"a": 2}, [3]],
+        "empty": {},
+        "none": [],
+        "false": False,
+        "blank": "",
+    }
+
+    row = row_of(order(**fields))
+
+    assert {name: row[name] for name in fields} == fields
+
+
+def test_a_null_is_a_null_column() -> None:
+    """Any field of an order may be null, and is then neither text nor a fault."""
+    row = row_of(order(note=None, total=None, customer={"name": None}, items=[{"price": None}]))
+
+    assert row.get("note") is None
+    assert row.get("total") is None
+    assert row["customer"].get("name") is None
+    assert row["items"][0].get("price") is None
+    assert not [name for name in row if name.endswith("__v_text")]
+
+
+def test_the_order_that_came_is_not_changed() -> None:
+    """The page is also what the paginator reads its times from."""
+    came = order(total=2**70, customer={"name": "\ud800"}, items=[{"price": None}], gift=None)
+    before = copy.deepcopy(came)
+
+    row_of(came)
+
+    assert came == before
+
+
+def test_orders_that_only_the_lag_made_this_run_read_are_remembered() -> None:
+    """They are counted as unchanged if the table has them in this version: with the newest time."""
+    under = rows(watermark=T)
+
+    for key, time in [
+        ("before", T - HOUR),
+        ("at the watermark", T),
+        ("after", T + HOUR),
+        ("twice", T - HOUR),
+        ("twice", T - HOUR / 2),
+        ("changed while reading", T - HOUR),
+        ("changed while reading", T + HOUR),
+        ("in another offset", T),
+    ]:
+        row_of(order(key, last_modified_date=time.isoformat()), under)
+
+    assert under.read_again == {
+        "before": T - HOUR,
+        "at the watermark": T,
+        "twice": T - HOUR / 2,
+        "changed while reading": T + HOUR,
+        "in another offset": T,
+    }
+
+
+def test_without_a_watermark_nothing_is_read_again() -> None:
+    """On a first load every order is new, and remembering all of them would fill the memory."""
+    under = rows()
+
+    for n in range(3):
+        row_of(order(n), under)
+
+    assert under.read_again == {}
+
+
+def test_what_is_read_again_is_remembered_under_the_id_of_the_table() -> None:
+    """It is looked up there: the text "42" would never be found among numbers."""
+    under = rows(watermark=T, key_type=int)
+
+    row_of(order("42"), under)
+
+    assert under.read_again == {42: T}
+
+
+def test_orders_are_counted_and_the_newest_time_is_kept() -> None:
+    """The newest time becomes the watermark: of mergeable orders only, in whatever order they come."""
+    under = rows()
+
+    for came in [
+        order("A", last_modified_date="2024-01-02T03:04:05Z"),
+        order("B", last_modified_date="2024-01-02T04:30:00+02:00"),
+        order("A", last_modified_date="2024-01-02T03:04:04.999Z"),
+        order(None, last_modified_date="2025-01-01T00:00:00Z"),
+        order("C", last_modified_date="someday"),
+    ]:
+        under.row(came)
+
+    assert (under.orders, under.rejected) == (3, 2)
+    assert under.newest == T
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+numbers = st.one_of(
+    st.integers(),
+    st.integers(-(2**66), 2**66),
+    st.decimals(allow_nan=False, allow_infinity=False),
+)
+values = st.recursive(
+    st.one_of(texts, numbers, st.booleans()),
+    lambda inner: (
+        st.dictionaries(st.sampled_from("abcd"), inner, max_size=3)
+        | st.lists(st.dictionaries(st.sampled_from("abcd"), inner, max_size=3), max_size=3)
+    ),
+    max_leaves=8,
+)
+column_types = st.sampled_from([None, "text", "bigint", "decimal", "double", "bool", "timestamp"])
+
+
+def exact(value: Any) -> Any:
+    """To compare by: 1 and True, or 1.0 and 1.00, are equal to Python, but not the same value."""
+    if isinstance(value, dict):
+        return {key: exact(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [exact(inner) for inner in value]
+    return (type(value).__name__, str(value))
+
+
+def put_back(row: Any) -> Any:
+    """A row with each `<field>__v_text` under its field's name again, as ("beside", text)."""
+    if isinstance(row, list):
+        return [put_back(inner) for inner in row]
+    if not isinstance(row, dict):
+        return exact(row)
+    fields: dict[str, Any] = {}
+    for name, value in row.items():
+        field, beside, _ = name.partition("__v_text")
+        assert field not in fields, "a field is in two columns"
+        fields[field] = ("beside", value) if beside else put_back(value)
+    return fields
+
+
+def same(came: Any, kept: Any) -> bool:
+    if isinstance(came, dict):
+        return came.keys() == kept.keys() and all(same(came[key], kept[key]) for key in came)
+    if isinstance(came, list):
+        return len(came) == len(kept) and all(map(same, came, kept))
+    return bool(kept in (exact(came), ("beside", str(came))))
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    orders=st.lists(st.dictionaries(st.sampled_from("abcd"), values), max_size=4), data=st.data()
+)
+def test_no_value_is_lost_whatever_the_columns_are(
+    orders: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    """In its own column or as text beside it, and exactly, whatever came there before."""
+    known: dict[Path, str | None] = {("order_id",): "text", ("last_modified_date",): "timestamp"}
+
+    def type_of(path: Path) -> str | None:
+        if path not in known:
+            known[path] = data.draw(column_types)
+        return known[path]
+
+    under = rows(column_type=type_of)
+    for fields in orders:
+        row = row_of(order(**fields), under)
+        kept = put_back({name: row[name] for name in row if name not in order()})
+        assert same(fields, kept)
+
+
+@pytest.mark.parametrize(
+    ("path", "column"),
+    [
+        ("order_id", "order_id"),
+        ("orderId", "order_id"),
+        ("OrderID", "order_id"),
+        ("$.order_id", "order_id"),
+        ("meta.updatedAt", "meta__updated_at"),
+        ("$.meta.updatedAt", "meta__updated_at"),
+        ("last-modified", "last_modified"),
+        ("1st", "_1st"),
+        ("a.b.c", "a__b__c"),
+    ],
+)
+def test_a_path_has_the_column_name_that_dlt_gives_it(path: str, column: str) -> None:
+    """The key and the cursor are asked for by these names in SQL."""
+    assert column_name(path) == column
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("total",), ("orders", "total")),
+        (("shippingAddress", "zipCode"), ("orders", "shipping_address__zip_code")),
+        (("items", LIST, "unit_price"), ("orders__items", "unit_price")),
+        (("lineItems", LIST, "taxLines", LIST, "Rate"), ("orders__line_items__tax_lines", "rate")),
+        (("lineItems", LIST, "discount", "amount"), ("orders__line_items", "discount__amount")),
+        (("delivery", "parcels", LIST, "weight"), ("orders__delivery__parcels", "weight")),
+        (("weights", LIST), ("orders__weights", "value")),
+    ],
+)
+def test_a_field_has_the_table_and_column_that_dlt_gives_it(
+    path: Path, place: tuple[str, str]
+) -> None:
+    """T18: a decimal column declared anywhere else would be empty, and the field split after all."""
+    assert table_and_column(path) == place
+    assert place in dlt_places(path)
+
+
+def dlt_places(path: Path) -> Iterable[tuple[str, str]]:
+    """All tables and columns that dlt's normalizer makes of an order with one field."""
+    item: Any = 1
+    for part in reversed(path):
+        item = [item] if part == LIST else {part: item}
+    for (table, *_), row in dlt.Schema("orders").normalize_data_item(item, "load", "orders"):
+        yield from ((table, name) for name in row)
+
+
+def column_types_of(schema: dlt.Schema, table: str) -> dict[str, str | None]:
+    columns = schema.tables[table]["columns"]
+    return {name: column.get("data_type") for name, column in columns.items()}
+
+
+def schema_with(table: str, **columns: Any) -> dlt.Schema:
+    schema = dlt.Schema("orders")
+    made: list[TColumnSchema] = [{"name": n, "data_type": kind} for n, kind in columns.items()]
+    schema.update_table(new_table(table, columns=made))
+    return schema
+
+
+def test_a_field_with_a_fraction_gets_a_decimal_column() -> None:
+    """T18: declared before dlt sees the first value, which may be a whole number."""
+    schema = dlt.Schema("orders")
+
+    declare_decimal(schema, ("total",))
+    declare_decimal(schema, ("tax", "rate"))
+    declare_decimal(schema, ("total",))
+
+    assert column_types_of(schema, "orders") == {"total": "decimal", "tax__rate": "decimal"}
+    assert column_type(schema, ("total",)) == "decimal"
+    assert column_type(schema, ("total", "x")) is None
+    assert column_type(schema, ("items", LIST, "total")) is None
+    assert column_type(None, ("total",)) is None
+
+
+def test_a_decimal_column_of_a_list_is_declared_with_the_tables_above_it() -> None:
+    """dlt refuses a child table whose parent it does not know, and a second parent for one."""
+    schema = dlt.Schema("orders")
+
+    declare_decimal(schema, ("lineItems", LIST, "taxLines", LIST, "rate"))
+    declare_decimal(schema, ("lineItems", LIST, "price"))
+    declare_decimal(schema, ("weights", LIST))
+
+    parents = {name: table.get("parent") for name, table in schema.tables.items() if name[0] != "_"}
+    assert parents == {
+        "orders": None,
+        "orders__line_items": "orders",
+        "orders__line_items__tax_lines": "orders__line_items",
+        "orders__weights": "orders",
+    }
+    assert column_types_of(schema, "orders__line_items__tax_lines") == {"rate": "decimal"}
+    assert column_types_of(schema, "orders__line_items") == {"price": "decimal"}
+    assert column_types_of(schema, "orders__weights") == {"value": "decimal"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("bigint", "decimal"),
+        ("decimal", "decimal"),
+        ("text", "text"),
+        ("double", "double"),
+        ("bool", "bool"),
+        ("timestamp", "timestamp"),
+    ],
+)
+def test_only_a_column_of_whole_numbers_becomes_decimal(before: str, after: str) -> None:
+    """What a column of another type holds would not survive; there, dlt's variant column serves."""
+    schema = schema_with("orders", total=before, other="bigint")
+
+    declare_decimal(schema, ("total",))
+
+    assert column_types_of(schema, "orders") == {"total": after, "other": "bigint"}
+
+
+@pytest.mark.parametrize(
+    ("number", "fits"),
+    [
+        ("0", True),
+        ("0.000000001", True),
+        ("0.0000000001", False),
+        ("90000000000000000000000000000.123456789", True),
+        ("100000000000000000000000000000", False),
+        ("-100000000000000000000000000000", False),
+        ("NaN", False),
+        ("Infinity", False),
+    ],
+)
+def test_a_decimal_has_29_digits_before_the_point_and_9_behind(number: str, fits: bool) -> None:
+    """dlt's DECIMAL(38, 9), for every destination; more digits would be rounded or refused."""
+    assert fits_decimal(Decimal(number)) is fits
