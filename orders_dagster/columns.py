@@ -13,7 +13,8 @@ import dlt
 from dlt.common.schema.typing import TColumnSchema
 from dlt.common.schema.utils import new_table
 
-from orders_dagster.rows import LIST, Path
+from orders_dagster.rows import path_of
+from orders_dagster.values import LIST, Path
 from orders_dagster.warehouse import Warehouse
 
 ORDERS = "orders"
@@ -24,19 +25,28 @@ column that exists already gets a variant column beside it: nothing is lost, but
 
 
 @cache
-def column_name(path: str) -> str:
-    """The column of a dotted path in dlt's tables."""
-    naming = dlt.Schema(ORDERS).naming
-    return str(naming.normalize_path("__".join(path.removeprefix("$.").split("."))))
+def column_name(setting: str) -> str:
+    """The column of a field from a setting, `meta.updated_at`."""
+    return "__".join(_identifier(part) for part in path_of(setting))
 
 
+@cache
 def table_and_column(path: Path) -> tuple[str, str]:
-    """The table and column of a field, by its path in an order."""
-    last = max((n for n, part in enumerate(path) if part == LIST), default=-1)
-    parents = [part for part in path[: last + 1] if part != LIST]
-    fields = list(path[last + 1 :]) or ["value"]
-    table = "__".join([ORDERS, *(column_name(part) for part in parents)])
-    return table, column_name("__".join(fields))
+    """The table and column of a field, by its path in an order, as dlt's normalizer names them: a list
+    is a table, a list in a list is its table's `list`, and an element that is no object its `value`."""
+    names: list[str] = []
+    table = [ORDERS]
+    for part in path:
+        if part == LIST:
+            table.append("__".join(names) or "list")
+            names = []
+        else:
+            names.append(_identifier(part))
+    return "__".join(table), "__".join(names) or "value"
+
+
+def _identifier(name: str) -> str:
+    return str(dlt.Schema(ORDERS).naming.normalize_identifier(name))
 
 
 def column_type(schema: dlt.Schema | None, path: Path) -> str | None:
@@ -62,11 +72,8 @@ def declare_decimal(schema: dlt.Schema, path: Path) -> None:
 
 def _tables_on(path: Path) -> list[str]:
     """The tables from `orders` down to that of a field, parents first: one for each list."""
-    tables = [ORDERS]
-    for n, part in enumerate(path):
-        if part == LIST:
-            tables.append(table_and_column((*path[: n + 1], "value"))[0])
-    return tables
+    ends = [n + 1 for n, part in enumerate(path) if part == LIST]
+    return [ORDERS, *(table_and_column(path[:end])[0] for end in ends)]
 
 
 def widen_to_decimal(warehouse: Warehouse, path: Path) -> None:

@@ -14,7 +14,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"-?\d{9,}(\.\d+)?")
+_COMPACT = re.compile(r"(19|20)\d{12}")  # 20240102030405, not milliseconds in the year 2611
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 # Beyond these, a number of seconds since 1970 would be in the year 5138, so it counts smaller units.
 _MILLISECONDS_FROM = Decimal(10) ** 11
@@ -56,9 +57,11 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
             # What an API takes in a request, it does not always write in its answers.
             with suppress(ValueError):
                 return _utc(datetime.strptime(text, cursor_format))
-        if _NUMBER.fullmatch(text):
+        if _COMPACT.fullmatch(text) and not cursor_format.startswith("epoch"):
+            return _utc(datetime.strptime(text, "%Y%m%d%H%M%S"))
+        if _NUMBER.fullmatch(text) and (len(text) > 8 or cursor_format.startswith("epoch")):
             return _from_number(Decimal(text), cursor_format)
-        if text[:1].isdigit():
+        with suppress(ValueError):
             return _utc(datetime.fromisoformat(text))
         return _utc(parsedate_to_datetime(text))
     except (ValueError, OverflowError, ArithmeticError, TypeError, IndexError):
@@ -88,7 +91,9 @@ def step_of(cursor_format: str) -> timedelta:
         return timedelta(microseconds=1)
     if cursor_format in ("epoch_seconds", "rfc2822") or re.search("%[STsXc]", cursor_format):
         return timedelta(seconds=1)
-    return timedelta(minutes=1) if re.search("%[MR]", cursor_format) else timedelta(days=1)
+    if re.search("%[MR]", cursor_format):
+        return timedelta(minutes=1)
+    return timedelta(hours=1) if re.search("%[HI]", cursor_format) else timedelta(days=1)
 
 
 def in_steps(time: datetime, cursor_format: str) -> int:
@@ -98,6 +103,8 @@ def in_steps(time: datetime, cursor_format: str) -> int:
 
 
 def _from_number(number: Decimal, cursor_format: str) -> datetime:
+    if not number.is_finite() or number.adjusted() > 20:
+        raise UnreadableTime("is not a readable time")
     if cursor_format == "epoch_milliseconds":
         number /= 1000
     elif cursor_format != "epoch_seconds":

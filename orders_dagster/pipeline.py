@@ -26,9 +26,10 @@ from filelock import FileLock, Timeout
 
 from orders_dagster.columns import ORDERS, WIDENING, column_name, column_type, widen_to_decimal
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes, orders_error_in
-from orders_dagster.rows import Rows
+from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import WATERMARK, OrdersSource, orders_source
+from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, open_warehouse
 
 PIPELINE = "orders"
@@ -170,7 +171,6 @@ def _synchronise(
         watermark=watermark_before,
         rows=rows,
         on_page=progress.page,
-        widens=_can_widen(pipeline),
         started_at=started_at,
     )
     progress.source = source
@@ -185,8 +185,8 @@ def _synchronise(
         before = _Tables(warehouse, settings)
         rows_before = before.rows()
         unchanged = before.unchanged(rows)
-        for path in rows.decimal_paths:
-            if rows.column_type(path) == "bigint" and _can_widen(pipeline):
+        for path in rows.values.decimal_paths:
+            if rows.values.column_type(path) == "bigint":
                 widen_to_decimal(warehouse, path)
         loads = pipeline.load().loads_ids
         after = _Tables(warehouse, settings)
@@ -313,19 +313,18 @@ def _rows(pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | No
     """Rows that know the types the columns have already."""
     known = pipeline.schemas.get(ORDERS)
     schema = known.clone() if known else None  # as it was: dlt changes its own while it extracts
-    key = column_type(schema, tuple(settings.primary_key.split(".")))
+    key = column_type(schema, path_of(settings.primary_key))
     return Rows(
         settings.primary_key,
         settings.cursor_path,
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
-        column_type=lambda path: column_type(schema, path),
+        values=Values(
+            lambda path: column_type(schema, path),
+            widens=pipeline.destination.destination_name in WIDENING,
+        ),
         watermark=since,
     )
-
-
-def _can_widen(pipeline: dlt.Pipeline) -> bool:
-    return pipeline.destination.destination_name in WIDENING
 
 
 def _file_format(pipeline: dlt.Pipeline) -> Any:

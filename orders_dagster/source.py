@@ -31,7 +31,7 @@ from orders_dagster.api.session import ApiSession, Pace, Traffic
 from orders_dagster.columns import ORDERS, column_name, declare_decimal
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import SettingsError
-from orders_dagster.rows import REJECTED_TABLE, Path, Rejected, Rows
+from orders_dagster.rows import REJECTED_TABLE, Rejected, Rows
 from orders_dagster.settings import (
     ApiKey,
     Bearer,
@@ -39,6 +39,7 @@ from orders_dagster.settings import (
     OAuth2ClientCredentials,
     OrdersSettings,
 )
+from orders_dagster.values import Path
 
 WATERMARK = "watermark"
 
@@ -60,7 +61,6 @@ def orders_source(
     rows: Rows | None = None,
     on_page: Callable[[int], None] = lambda orders: None,
     started_at: datetime | None = None,
-    widens: bool = True,
 ) -> OrdersSource:
     """Build the source. Touches neither the network nor the warehouse until it is iterated.
 
@@ -69,7 +69,6 @@ def orders_source(
         rows: what turns orders into rows; a new one by default.
         on_page: called for each page with its number of orders, in the thread that extracts.
         started_at: the time the watermark never passes, UTC; now by default.
-        widens: whether the destination can turn a column of whole numbers into decimals.
     """
     traffic = Traffic()
     session, auth = connect(settings, traffic)
@@ -99,8 +98,9 @@ def orders_source(
     }
     dlt_source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
     orders = dlt_source.resources[ORDERS]
+    dlt_source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
     dlt_source.schema.update_table(orders.compute_table_schema())  # see declare_decimal
-    orders.add_step(_page_step(settings, rows, started_at, on_page, widens), insert_at=1)
+    orders.add_step(_page_step(settings, rows, started_at, on_page), insert_at=1)
     return OrdersSource(dlt_source, rows, paginator, traffic)
 
 
@@ -198,7 +198,6 @@ def _page_step(
     rows: Rows,
     started_at: datetime,
     on_page: Callable[[int], None],
-    widens: bool,
 ) -> Callable[..., Iterator[Any]]:
     """A page of orders becomes rows of `orders` and of `orders_rejected`, and moves the watermark.
 
@@ -225,10 +224,9 @@ def _page_step(
             else:
                 merged.append(row)
         schema = dlt.current.source_schema()
-        for path in rows.decimal_paths - declared:
-            if widens or rows.column_type(path) != "bigint":
-                declare_decimal(schema, path)
-        declared.update(rows.decimal_paths)
+        for path in rows.values.decimal_paths - declared:
+            declare_decimal(schema, path)
+        declared.update(rows.values.decimal_paths)
         if rows.newest is not None:
             state = dlt.current.resource_state(ORDERS)
             newest = min(rows.newest, started_at)

@@ -18,6 +18,7 @@ PLAIN = (
     "errors",
     "settings",
     "cursor",
+    "values",
     "rows",
     "warehouse",
     "columns",
@@ -138,7 +139,7 @@ def test_the_embedded_elt_package_is_imported_in_one_module(module: str) -> None
     assert not imported_packages(module) & {"dagster_embedded_elt", "dagster_dlt"}
 
 
-@pytest.mark.parametrize("module", ["errors", "cursor", "rows"])
+@pytest.mark.parametrize("module", ["errors", "cursor", "values", "rows"])
 def test_what_happens_to_an_order_is_plain_python(module: str) -> None:
     """Times and rows are rules, to be read and tested without dlt or HTTP."""
     assert imported_packages(module) <= sys.stdlib_module_names

@@ -1,0 +1,116 @@
+"""Which column holds a value without loss: the one of its field, or a variant beside it.
+
+A column has one type, that of the first value of its field. Left alone, dlt converts what comes later
+wherever Python can: "007" becomes 7 in a column of numbers, 5 becomes true in a column of booleans.
+Here, a value of another type goes into the column that dlt names for it (`code__v_text`), unchanged.
+Two types give way: whole numbers become decimals, and a column of text takes everything as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+Path = tuple[str, ...]
+LIST = "[]"
+"""Stands in a path between the name of a list and the fields of its elements."""
+
+_TEXTUAL = ("text", "json")
+
+# dlt's decimal column is DECIMAL(38, 9).
+_SCALE = 9
+_DIGITS_BEFORE_POINT = 29
+_LARGEST_INTEGER = 2**63 - 1
+
+# A date with a time of day; more than six digits of a second would be cut, so such a text stays text.
+_TIMESTAMP = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6}0*)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII
+)
+
+
+@dataclass
+class Values:
+    """The types of the columns of one run, as dlt names them.
+
+    Attributes:
+        column_type: the type of the column a field has in the tables, None for a new field.
+        widens: whether a column of whole numbers that exists can become decimal.
+        decimal_paths: the fields in which a number with a fraction has been seen.
+    """
+
+    column_type: Callable[[Path], str | None] = lambda path: None
+    widens: bool = True
+    decimal_paths: set[Path] = field(default_factory=set)
+    _types: dict[Path, str | None] = field(default_factory=dict, repr=False)
+
+    def place(self, value: Any, path: Path) -> tuple[str, Any]:
+        """Where a value goes: a suffix to the name of its field ("" for its own column), and the
+        value in the form that column holds. Not for None, objects and lists."""
+        if path not in self._types:
+            self._types[path] = self.column_type(path)
+        column = self._types[path]
+        if isinstance(value, str):
+            value = clean(value)
+            if column in _TEXTUAL:
+                return "", value
+        kind, exact = kind_of(value)
+        if kind is None:  # too long for its type: text beside, and the column keeps its type
+            return ("", str(value)) if column in _TEXTUAL else ("__v_text", str(value))
+        if kind == "decimal":
+            if column == "bigint" and (self.widens or self.column_type(path) is None):
+                column = self._types[path] = "decimal"
+            if column in (None, "decimal"):
+                self.decimal_paths.add(path)
+        if column is None:
+            column = self._types[path] = kind
+        if kind == column or (kind == "bigint" and column == "decimal"):
+            return "", exact
+        if column in _TEXTUAL:
+            return "", str(value).lower() if isinstance(value, bool) else str(value)
+        return f"__v_{kind}", exact
+
+
+def kind_of(value: Any) -> tuple[str | None, Any]:
+    """dlt's type of a value and the value in that type; None for a number that fits no column."""
+    if isinstance(value, str):
+        time = as_timestamp(value)
+        return ("text", value) if time is None else ("timestamp", time)
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int):
+        return ("bigint" if abs(value) <= _LARGEST_INTEGER else None), value
+    if isinstance(value, Decimal):
+        return ("decimal" if fits_decimal(value) else None), value
+    raise TypeError(type(value).__name__)
+
+
+def as_timestamp(text: str) -> datetime | None:
+    """The instant in UTC that a text means, without an offset in UTC; None if it is no timestamp."""
+    if len(text) >= 16 and text[4] == "-" and _TIMESTAMP.fullmatch(text):
+        with suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(text)
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return None
+
+
+def fits_decimal(value: Decimal) -> bool:
+    """Whether DECIMAL(38, 9) holds the value exactly."""
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        return False
+    return exponent >= -_SCALE and value.adjusted() < _DIGITS_BEFORE_POINT
+
+
+def fits_integer(value: int) -> bool:
+    """Whether a column of whole numbers holds the value."""
+    return abs(value) <= _LARGEST_INTEGER
+
+
+def clean(text: str) -> str:
+    """The text without half characters (lone surrogates), which JSON can write and no table holds."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
