@@ -152,7 +152,7 @@ def freshness(tables: Tables) -> Question | None:
 
 
 def no_rejected_orders(tables: Tables) -> Question | None:
-    """Orders rejected and not loaded since: one that was corrected in the shop is no longer open."""
+    """Orders rejected and not loaded since, or with the same load: corrected, it is no longer open."""
     if not tables.has(REJECTED_TABLE):
         return None
     column = tables.warehouse.column
@@ -165,7 +165,7 @@ def no_rejected_orders(tables: Tables) -> Question | None:
         asked += (
             f" WHERE NOT EXISTS (SELECT 1 FROM {tables.orders} o "
             f"WHERE CAST(o.{tables.key} AS VARCHAR) = r.{column('order_id')} "
-            f"AND o.{load} > r.{load})"
+            f"AND o.{load} >= r.{load})"
         )
     return Question(asked, tables.count(REJECTED_TABLE))
 

@@ -27,7 +27,7 @@ column that exists already gets a variant column beside it: nothing is lost, but
 @cache
 def column_name(setting: str) -> str:
     """The column of a field from a setting, `meta.updated_at`."""
-    return "__".join(_identifier(part) for part in path_of(setting))
+    return "__".join(identifier(part) for part in path_of(setting))
 
 
 @cache
@@ -41,11 +41,13 @@ def table_and_column(path: Path) -> tuple[str, str]:
             table.append("__".join(names) or "list")
             names = []
         else:
-            names.append(_identifier(part))
+            names.append(identifier(part))
     return "__".join(table), "__".join(names) or "value"
 
 
-def _identifier(name: str) -> str:
+@cache
+def identifier(name: str) -> str:
+    """The name of the column or table that a field's name becomes."""
     return str(dlt.Schema(ORDERS).naming.normalize_identifier(name))
 
 

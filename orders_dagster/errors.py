@@ -69,9 +69,8 @@ class ApiRefused(SettingsError):
     def __init__(self, *, url: str, status: int, settings: str) -> None:
         self.url = url
         self.status = status
-        super().__init__(
-            [f"The API answered {status} to {url}. Correct {settings}. {NOTHING_LOADED}"]
-        )
+        what = f"The API answered {status} to {url}" if status else f"{url} was not asked"
+        super().__init__([f"{what}. Correct {settings}. {NOTHING_LOADED}"])
 
 
 class ResponseNotUnderstood(SettingsError):

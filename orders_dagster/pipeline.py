@@ -24,7 +24,15 @@ from dlt.pipeline.configuration import PipelineConfiguration
 from dlt.pipeline.exceptions import PipelineStepFailed
 from filelock import FileLock, Timeout
 
-from orders_dagster.columns import ORDERS, WIDENING, column_name, column_type, widen_to_decimal
+from orders_dagster.columns import (
+    ORDERS,
+    WIDENING,
+    column_name,
+    column_type,
+    identifier,
+    widen_to_decimal,
+)
+from orders_dagster.cursor import read_time
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes, orders_error_in
 from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
@@ -163,8 +171,8 @@ def _synchronise(
     with open_warehouse(pipeline, wait, log):
         pipeline.sync_destination()
     watermark_before = watermark(pipeline)
-    rows = _rows(pipeline, settings, watermark_before)
     started_at = datetime.now(UTC)
+    rows = _rows(pipeline, settings, watermark_before, started_at)
     progress = _Progress(log)
     source = orders_source(
         settings,
@@ -189,6 +197,7 @@ def _synchronise(
             if rows.values.column_type(path) == "bigint":
                 widen_to_decimal(warehouse, path)
         loads = pipeline.load().loads_ids
+    with open_warehouse(pipeline, wait, log) as warehouse:  # a new one, which sees what was loaded
         after = _Tables(warehouse, settings)
         rows_after, loaded, newest = after.rows(), after.loaded_by(loads), after.newest()
     new = rows_after - rows_before
@@ -197,11 +206,11 @@ def _synchronise(
         new=new,
         updated=loaded - new - unchanged,
         unchanged=unchanged,
-        rejected=rows.rejected,
+        rejected=len(rows.rejected),
         rows_in_table=rows_after,
         watermark_before=watermark_before,
         watermark_after=watermark(pipeline),
-        lag_seconds=(datetime.now(UTC) - newest).total_seconds() if newest else None,
+        lag_seconds=_seconds_since(newest),
         pages=source.paginator.pages,
         requests=source.traffic.requests,
         retries=source.traffic.retries,
@@ -271,7 +280,7 @@ class _Tables:
         if not self._exists:
             return None
         newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
-        return _utc(newest) if isinstance(newest, datetime) else None
+        return None if newest is None else read_time(newest)
 
     def unchanged(self, rows: Rows) -> int:
         """Orders that were read again, because of the lag, in the version that is in the table."""
@@ -281,7 +290,7 @@ class _Tables:
             f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {self._cursor} >= %s",
             min(rows.read_again.values()),
         )
-        return sum(rows.read_again.get(key) == _utc(time) for key, time in stored)
+        return sum(rows.read_again.get(key) == read_time(time) for key, time in stored)
 
     def _count(self, where: str = "", *args: Any) -> int:
         return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))
@@ -309,7 +318,9 @@ class _Progress:
         self._log(f"{verb} {self._rows:,} orders{share}, {rate:,.0f} per second.")
 
 
-def _rows(pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None) -> Rows:
+def _rows(
+    pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None, now: datetime
+) -> Rows:
     """Rows that know the types the columns have already."""
     known = pipeline.schemas.get(ORDERS)
     schema = known.clone() if known else None  # as it was: dlt changes its own while it extracts
@@ -319,11 +330,13 @@ def _rows(pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | No
         settings.cursor_path,
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
+        identifier=identifier,
         values=Values(
             lambda path: column_type(schema, path),
             widens=pipeline.destination.destination_name in WIDENING,
         ),
         watermark=since,
+        now=now,
     )
 
 
@@ -347,5 +360,6 @@ def _timed() -> Iterator[Callable[[], float]]:
         seconds = time.monotonic() - started
 
 
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+def _seconds_since(time: datetime | None) -> float | None:
+    """How long ago a time is; 0 if it is in the future."""
+    return None if time is None else max(0.0, (datetime.now(UTC) - time).total_seconds())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -27,15 +28,20 @@ class Rejected:
     reason: str
     order: Any
 
+    @property
+    def id(self) -> str:
+        """The same order with the same fault has the same id."""
+        text = f"{self.reason}\n{exact_json(self.order)}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def row(self, primary_key: str, rejected_at: datetime) -> dict[str, Any]:
-        """The row of `orders_rejected`. The same order with the same fault is the same row."""
-        text = exact_json(self.order)
+        """The row of `orders_rejected`."""
         key = value_at(self.order, primary_key)
         return {
-            "rejected_id": hashlib.sha256(f"{self.reason}\n{text}".encode()).hexdigest(),
+            "rejected_id": self.id,
             "reason": self.reason,
             "order_id": None if key is None or isinstance(key, (dict, list)) else clean(str(key)),
-            "order_json": text,
+            "order_json": exact_json(self.order),
             "rejected_at": rejected_at,
         }
 
@@ -47,11 +53,14 @@ class Rows:
     Attributes:
         key_type: the type of the primary key (int or str), None before the first order.
         values: decides which column holds a value.
+        identifier: the name of the column that a field's name becomes.
         watermark: the newest modification date in the tables, UTC.
-        read_again: the orders not newer than the watermark, with the newest time they were seen
-            with: those that the lag alone made this run read.
+        now: the start of the run, UTC; orders dated later are read again by every run.
+        read_again: the orders not newer than the watermark, or later than now, with the newest time
+            they were seen with: those that this run may have read only once more.
         newest: the newest modification date seen, UTC.
-        orders, rejected: how many, repeated reads included.
+        orders: how many, repeated reads included.
+        rejected: the ids of those that were rejected.
     """
 
     primary_key: str
@@ -59,11 +68,14 @@ class Rows:
     cursor_format: str = "iso"
     key_type: type | None = None
     values: Values = field(default_factory=Values)
+    identifier: Callable[[str], str] = str
     watermark: datetime | None = None
+    now: datetime | None = None
     read_again: dict[int | str, datetime] = field(default_factory=dict)
     newest: datetime | None = None
     orders: int = 0
-    rejected: int = 0
+    rejected: set[str] = field(default_factory=set)
+    _columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +90,9 @@ class Rows:
             time = self._time(order)
             key = self._same_type(found)  # last: a rejected order must not decide the type
         except _Unmergeable as fault:
-            self.rejected += 1
-            return Rejected(str(fault), order)
+            rejected = Rejected(str(fault), order)
+            self.rejected.add(rejected.id)
+            return rejected
         row = self._exact(order, ())
         _set(row, self.primary_key, key)
         _set(row, self.cursor_path, time)
@@ -92,7 +105,8 @@ class Rows:
     def _remember(self, key: int | str, time: datetime) -> None:
         if self.watermark is None:
             return
-        if time > self.watermark:
+        is_future = self.now is not None and time > self.now
+        if time > self.watermark and not is_future:
             self._changed.add(key)
             self.read_again.pop(key, None)
         elif key not in self._changed:
@@ -136,12 +150,14 @@ class Rows:
         null. So are the two fields that `row` sets.
         """
         row: dict[str, Any] = {}
+        columns = self._columns.setdefault(path, {})
         for name, value in fields.items():
-            here = (*path, name)
-            if value is None or (here in self._ours and not isinstance(value, (dict, list))):
+            if value is None:
                 continue
-            # What dlt writes beside the fields has names of its own.
-            column = f"api{name}" if name.startswith("_dlt_") else clean(name)
+            if (*path, name) in self._ours and not isinstance(value, (dict, list)):
+                continue
+            column = columns.get(name) or self._column(name, path, fields)
+            here = (*path, column)
             if isinstance(value, dict):
                 row[column] = self._exact(value, here)
             elif isinstance(value, list):
@@ -150,6 +166,24 @@ class Rows:
                 suffix, exact = self.values.place(value, here)
                 row[column + suffix] = exact
         return row
+
+    def _column(self, name: str, path: Path, fields: dict[str, Any]) -> str:
+        """The name of a field in its row, which no other field of the object becomes a column of.
+
+        `shipTo` and `ship_to` would be one column, and the value of one of them lost: the one that is
+        spelt like the column keeps it. What dlt writes beside the fields has names of its own.
+        """
+        column = wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
+        spelt_so = self.identifier(wanted)
+        taken = {self.identifier(given) for given in self._columns[path].values()}
+        taken |= {self.identifier(own[-1]) for own in self._ours if own[:-1] == path}
+        if spelt_so in fields and spelt_so != name:
+            taken.add(spelt_so)
+        n = 2
+        while self.identifier(column) in taken:
+            column, n = f"{wanted}_{n}", n + 1
+        self._columns[path][name] = column
+        return column
 
     def _exact_list(self, elements: list[Any], path: Path) -> list[Any]:
         exact: list[Any] = []

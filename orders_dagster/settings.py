@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.typing import TSecretStrValue
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -43,6 +45,21 @@ CURSOR_FORMATS = ("iso", "epoch_seconds", "epoch_milliseconds", "rfc2822")
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
+def _one_line(value: str) -> str:
+    """A value that goes into a header: a line break at its end comes from a file, one inside it
+    from a mistake, and requests would quote the whole secret in its error."""
+    value = value.strip()
+    if not value.isprintable():
+        raise ValueError("must not hold a line break or another control character")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Secret = Annotated[
+    SecretStr, AfterValidator(lambda secret: SecretStr(_one_line(secret.get_secret_value())))
+]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,20 +75,20 @@ class OAuth2ClientCredentials(_Table):
 
 class Bearer(_Table):
     type: Literal["bearer"]
-    token: SecretStr
+    token: Secret
 
 
 class ApiKey(_Table):
     type: Literal["api_key"]
-    api_key: SecretStr
+    api_key: Secret
     name: str = "Authorization"
     location: Literal["header", "cookie", "query", "param"] = "header"
 
 
 class HttpBasic(_Table):
     type: Literal["http_basic"]
-    username: str
-    password: SecretStr
+    username: Line
+    password: Secret
 
 
 class NoAuth(_Table):
@@ -99,13 +116,13 @@ class Retry(_Table):
 class OrdersSettings(_Table):
     """The reference configuration; every default is the value of the table in the README."""
 
-    base_url: str = "http://127.0.0.1:8010"
+    base_url: Line = "http://127.0.0.1:8010"
     path: str = "/v1/orders"
     data_selector: str = "orders"
 
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
-    token_url: str | None = None
+    client_id: Line | None = None
+    client_secret: Secret | None = None
+    token_url: Line | None = None
     auth: Auth = Field(default_factory=OAuth2ClientCredentials)
 
     primary_key: Annotated[str, Field(min_length=1)] = "order_id"
@@ -153,12 +170,20 @@ class OrdersSettings(_Table):
     @field_validator("cursor_format")
     @classmethod
     def _is_a_cursor_format(cls, value: str) -> str:
-        if value not in CURSOR_FORMATS and "%" not in value:
-            raise ValueError(
-                f"must be one of {', '.join(CURSOR_FORMATS)}, "
-                "or a strftime pattern such as %Y-%m-%d"
-            )
-        return value
+        if value in CURSOR_FORMATS:
+            return value
+        with suppress(ValueError, re.error):
+            moment = datetime(2024, 2, 29, 12, 34, 56, tzinfo=UTC)
+            if "%" in value and datetime.strptime(moment.strftime(value), value):
+                return value
+        raise ValueError(
+            f"must be one of {', '.join(CURSOR_FORMATS)}, or a strftime pattern such as %Y-%m-%d"
+        )
+
+    @field_validator("primary_key", "cursor_path")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        return value.removeprefix("$.")
 
     @field_validator("schedule")
     @classmethod
@@ -175,6 +200,8 @@ class OrdersSettings(_Table):
                 'params: no parameter holds {start}, which paging = "seek" moves. Name the API\'s '
                 'filter on the modification date, or set paging = "offset"'
             )
+        if self.paging == "seek" and self.page_size == 1:
+            raise ValueError('page_size: paging = "seek" needs pages of at least 2 orders')
         return self
 
 
@@ -205,7 +232,7 @@ def read_settings(**overrides: Any) -> OrdersSettings:
             if not values.get(key)
         ]
     if problems or settings is None:
-        raise SettingsError(problems)
+        raise SettingsError(list(dict.fromkeys(problems)))
     return settings
 
 
@@ -249,10 +276,10 @@ class _Lookup:
         self._providers: list[ConfigProvider] = list(context.providers.providers)
         self.places: dict[str, str] = {}
 
-    def value(self, key: str, hint: Any) -> Any:
+    def value(self, key: str, hint: Any, *, of: ConfigProvider | None = None) -> Any:
         """The raw value of a dotted key, from the first provider that has it, or None."""
         *table, name = key.split(".")
-        for provider in self._providers:
+        for provider in [of] if of else self._providers:
             value, full_key = provider.get_value(name, hint, None, *SECTION, *table)
             if value is None or (_is_placeholder(value) and name not in MAY_BE_EMPTY):
                 continue
@@ -260,7 +287,9 @@ class _Lookup:
             return _plain(value)
         return None
 
-    def table(self, model: type[_Table], path: tuple[str, ...]) -> dict[str, Any]:
+    def table(
+        self, model: type[_Table], path: tuple[str, ...], *, of: ConfigProvider | None = None
+    ) -> dict[str, Any]:
         """The values of all settings of a table that are set somewhere."""
         values: dict[str, Any] = {}
         for name, field in model.model_fields.items():
@@ -274,25 +303,30 @@ class _Lookup:
                 values |= self._nested(key, Retry)
             else:
                 hint = TSecretStrValue if "Secret" in str(field.annotation) else str
-                value = self.value(key, hint)
+                value = self.value(key, hint, of=of)
                 if value is not None:
                     values[name] = self._decode(field.annotation, value)
         return values
 
     def _nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
-        """A table may be given whole (TOML, or JSON in one variable) and key by key."""
-        whole = self.value(key, dict)
-        whole = self._decode(dict, whole) if whole is not None else {}
-        if not isinstance(whole, dict):
-            return {key: whole}
-        values = whole | self.table(model, (key,))
+        """A table may be given whole (TOML, or JSON in one variable) and key by key; what a provider
+        says wins over what those after it say, in either form."""
+        values: dict[str, Any] = {}
+        for provider in reversed(self._providers):
+            whole = self.value(key, dict, of=provider)
+            whole = self._decode(dict, whole) if whole is not None else {}
+            if not isinstance(whole, dict):
+                return {key: whole}
+            values |= {name: value for name, value in whole.items() if not _is_placeholder(value)}
+            values |= self.table(model, (key,), of=provider)
         return {key: values} if values else {}
 
     def _auth_type(self, key: str) -> str:
         whole = self._decode(dict, self.value(key, dict))
         default = whole.get("type") if isinstance(whole, dict) else None
         kind = self.value(f"{key}.type", str) or default or "oauth2_client_credentials"
-        return kind if kind in AUTH_TYPES else "oauth2_client_credentials"
+        is_known = isinstance(kind, str) and kind in AUTH_TYPES
+        return kind if is_known else "oauth2_client_credentials"
 
     @staticmethod
     def _decode(annotation: Any, value: Any) -> Any:
@@ -328,7 +362,12 @@ class _Lookup:
 
     def explain(self, error: Any) -> str:
         """One validation error as a sentence: key, place, what is wrong, fix. Never a secret."""
-        path = [str(part) for part in error["loc"] if part not in AUTH_TYPES]
+        path = [str(part) for part in error["loc"]]
+        if path[:1] == ["auth"] and path[1:2] and path[1] in AUTH_TYPES:
+            del path[1]  # pydantic says which kind of table it took it for
+        if path[:1] == ["params"] and len(path) > 2:
+            path = path[:2]  # and which of the types of a parameter it tried
+            error = error | {"msg": "must be text, a number, true or false"}
         key = ".".join(path)
         if not path:
             return f"sources.orders.{error['msg'].removeprefix('Value error, ')}."
@@ -342,7 +381,7 @@ class _Lookup:
             names = ", ".join(AUTH_TYPES)
             given = error["input"].get("type") if isinstance(error["input"], dict) else None
             return f"sources.orders.{key}.type = {given!r} (from {place}) is none of {names}."
-        shown = "" if _is_secret(key) else f" = {error['input']!r}"
+        shown = f" = {error['input']!r}" if _may_be_shown(key, error["input"]) else ""
         what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
         return f"sources.orders.{key}{shown} (from {place}) is not valid: {what}. Correct it there."
 
@@ -385,5 +424,11 @@ def _is_placeholder(value: Any) -> bool:
     return isinstance(value, str) and (not value.strip() or bool(re.fullmatch(r"<.*>", value)))
 
 
-def _is_secret(key: str) -> bool:
-    return key.rsplit(".", 1)[-1] in {"client_secret", "token", "api_key", "password", "client_id"}
+def _may_be_shown(key: str, value: Any) -> bool:
+    """Numbers, and texts that cannot hold a secret: no table, no credential, no address with one."""
+    secrets = {"client_secret", "token", "api_key", "password", "client_id", "username"}
+    table, _, name = key.rpartition(".")
+    if isinstance(value, str):
+        holds_more = key in ("auth", "retry", "params", "auth.extra") or table in ("params", "auth")
+        return name not in secrets and not holds_more and "@" not in value
+    return isinstance(value, (int, float)) and name not in secrets

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import dlt
 from dlt.extract.source import DltSource
@@ -26,6 +26,7 @@ from dlt.sources.rest_api import rest_api_source
 from requests.auth import AuthBase
 
 from orders_dagster.api.auth import RenewingClientCredentials
+from orders_dagster.api.page import PageShape
 from orders_dagster.api.paging import OffsetPaginator, OrdersPaginator, Paging, SeekPaginator
 from orders_dagster.api.session import ApiSession, Pace, Traffic
 from orders_dagster.columns import ORDERS, column_name, declare_decimal
@@ -42,6 +43,7 @@ from orders_dagster.settings import (
 from orders_dagster.values import Path
 
 WATERMARK = "watermark"
+FEW = 20
 
 
 @dataclass
@@ -76,11 +78,15 @@ def orders_source(
     started_at = started_at or datetime.now(UTC)
     start = settings.initial_value
     if watermark is not None:
-        start = max(start, watermark - timedelta(seconds=settings.lag_seconds))
+        lag = timedelta(seconds=settings.lag_seconds)
+        start = watermark - lag if watermark > start + lag else start
     paginator = _paginator(settings, session, start)
     config: dict[str, Any] = {
         "client": {"base_url": settings.base_url, "auth": auth, "session": session},
-        "resource_defaults": {"primary_key": settings.primary_key, "write_disposition": "merge"},
+        "resource_defaults": {
+            "primary_key": column_name(settings.primary_key),
+            "write_disposition": "merge",
+        },
         "resources": [
             {
                 "name": ORDERS,
@@ -100,7 +106,7 @@ def orders_source(
     orders = dlt_source.resources[ORDERS]
     dlt_source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
     dlt_source.schema.update_table(orders.compute_table_schema())  # see declare_decimal
-    orders.add_step(_page_step(settings, rows, started_at, on_page), insert_at=1)
+    orders.add_step(_page_step(settings, rows, paginator, started_at, on_page), insert_at=1)
     return OrdersSource(dlt_source, rows, paginator, traffic)
 
 
@@ -180,22 +186,30 @@ def _paginator(settings: OrdersSettings, session: ApiSession, start: datetime) -
         limit_param=settings.limit_param,
         offset_param=settings.offset_param,
         page_size=settings.page_size,
-        data_selector=settings.data_selector,
-        total_path=settings.total_path,
-        primary_key=settings.primary_key,
-        cursor_path=settings.cursor_path,
-        cursor_format=settings.cursor_format,
         params=next_requests(settings.params, settings.cursor_format),
-        redact=session.redact,
+        shape=page_shape(settings, session),
     )
     if settings.paging == "offset":
         return OffsetPaginator(paging)
     return SeekPaginator(paging, start)
 
 
+def page_shape(settings: OrdersSettings, session: ApiSession) -> PageShape:
+    """Where the orders and their number are in an answer, as the settings say."""
+    return PageShape(
+        data_selector=settings.data_selector,
+        total_path=settings.total_path,
+        primary_key=settings.primary_key,
+        cursor_path=settings.cursor_path,
+        cursor_format=settings.cursor_format,
+        redact=session.redact,
+    )
+
+
 def _page_step(
     settings: OrdersSettings,
     rows: Rows,
+    paginator: OrdersPaginator,
     started_at: datetime,
     on_page: Callable[[int], None],
 ) -> Callable[..., Iterator[Any]]:
@@ -214,15 +228,34 @@ def _page_step(
         columns={"order_id": {"data_type": "text"}},
     )
 
+    # The next page starts with the last rows of this one: they wait until they have been read again,
+    # since of two versions with one timestamp the one that is read later is the newer one.
+    held: dict[Any, dict[str, Any]] = {}
+
+    def key_of(row: dict[str, Any]) -> Any:
+        return value_at(row, settings.primary_key)
+
+    def time_of(row: dict[str, Any]) -> datetime:
+        return cast(datetime, value_at(row, settings.cursor_path))
+
     def step(page: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG001, dlt passes it
-        merged = []
+        merged: dict[Any, dict[str, Any]] = {}
         for order in page:
             row = rows.row(order)
             if isinstance(row, Rejected):
                 kept = row.row(settings.primary_key, datetime.now(UTC))
                 yield dlt.mark.with_hints(kept, rejected_hints, create_table_variant=True)
-            else:
-                merged.append(row)
+                continue
+            known = merged.get(key_of(row))
+            if known is None or time_of(row) >= time_of(known):
+                merged[key_of(row)] = row
+        for key, row in held.items():
+            if key not in merged or time_of(merged[key]) < time_of(row):
+                merged[key] = row
+        held.clear()
+        if paginator.has_next_page and merged:
+            last = max(map(time_of, merged.values()))
+            held.update({key: row for key, row in merged.items() if time_of(row) == last})
         schema = dlt.current.source_schema()
         for path in rows.values.decimal_paths - declared:
             declare_decimal(schema, path)
@@ -232,7 +265,9 @@ def _page_step(
             newest = min(rows.newest, started_at)
             state[WATERMARK] = max(newest, state.get(WATERMARK, newest))
         on_page(len(page))
-        yield merged
+        ready = [row for key, row in merged.items() if key not in held]
+        if ready:
+            yield ready
 
     return step
 
@@ -264,9 +299,11 @@ def _text(value: Any) -> str:
 
 
 def newest_change_after(settings: OrdersSettings, watermark: datetime | None) -> datetime | None:
-    """Ask the API for one order newer than the watermark: one request, no retry.
+    """Ask the API for orders newer than the watermark: one request for a few, no retry.
 
-    Returns: the modification date of such an order, or None if there is none.
+    A few and not one, since one that cannot be merged stays newer than every watermark.
+
+    Returns: the newest modification date among them, or None if there is none.
 
     Raises:
         SettingsError: the API cannot be asked with these settings.
@@ -284,17 +321,22 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
     )
     session, auth = connect(once, Traffic())
     client = RESTClient(settings.base_url, auth=auth, session=session)
-    start = watermark + step_of(settings.cursor_format) if watermark else settings.initial_value
+    start, step = settings.initial_value, step_of(settings.cursor_format)
+    if watermark is not None:  # a format of whole days cannot ask for what is newer
+        start = watermark + step if step <= timedelta(seconds=1) else watermark
     params = {
         name: value.replace("{start}", write_time(start, settings.cursor_format))
         for name, value in _open_ended(settings.params, settings.cursor_format).items()
     }
-    params |= {settings.limit_param: "1", settings.offset_param: "0"}
+    params |= {settings.limit_param: str(FEW), settings.offset_param: "0"}
     response = client.get(settings.path, params=params)
+    orders = client.extract_response(response, settings.data_selector)
+    page_shape(settings, session).check(response, orders, is_first=False)
     times = []
-    for order in client.extract_response(response, settings.data_selector):
+    for order in orders:
         try:
             times.append(read_time(value_at(order, settings.cursor_path), settings.cursor_format))
         except UnreadableTime:
             continue
-    return next((time for time in times if watermark is None or time > watermark), None)
+    newer = [time for time in times if watermark is None or time > watermark]
+    return max(newer, default=None)

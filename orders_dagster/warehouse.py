@@ -18,7 +18,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_exponential
 
-from orders_dagster.errors import WarehouseBusy, causes
+from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes
 
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", re.IGNORECASE)
@@ -102,7 +102,8 @@ def open_warehouse(
         except Exception as error:
             holder = _holder(error)
             if holder is None:
-                raise
+                *_, reason = causes(error)
+                raise WarehouseRefused(step="open the warehouse for", reason=reason) from None
             raise _Held(holder) from None
 
     def report(state: RetryCallState) -> None:

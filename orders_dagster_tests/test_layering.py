@@ -24,6 +24,7 @@ PLAIN = (
     "columns",
     "api.session",
     "api.auth",
+    "api.page",
     "api.paging",
     "source",
     "pipeline",

@@ -273,13 +273,13 @@ def test_the_environment_wins_over_secrets_toml_and_that_over_config_toml(
     *table, name = key.split(".")
     section = ".".join(["sources.orders", *table])
     toml(
-        secrets=f"[{section}]\n{name} = 2",
+        secrets=f"[{section}]\n{name} = 4",
         config=f'[{section}]\n{name} = 3\n[sources.orders.auth]\ntype = "none"',
     )
 
-    assert at(read_settings(), key) == 2
-    project.set(**{key.replace(".", "__"): 1})
-    assert at(read_settings(), key) == 1
+    assert at(read_settings(), key) == 4
+    project.set(**{key.replace(".", "__"): 5})
+    assert at(read_settings(), key) == 5
 
 
 def test_a_variable_that_is_not_ours_is_never_taken_for_a_setting(

@@ -77,7 +77,8 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
         form["grant_type"] = "client_credentials"
         answer = self.session.post(self.access_token_url, data=form, headers=headers).json()
         token = answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str) or not token:
+        token = token.strip() if isinstance(token, str) else None
+        if not token or not token.isprintable():
             raise SettingsError(
                 [
                     f"{self.session.redact(self.access_token_url)} answered without an access_token. "

@@ -10,20 +10,22 @@ Windows are half-open: `{start}` is included, `{end}` is excluded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Request, Response
 
-from orders_dagster.cursor import UnreadableTime, in_steps, read_time, value_at, write_time
+from orders_dagster.api.page import PageShape
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
 
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
+
+ONE_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -32,155 +34,187 @@ class Paging:
 
     Attributes:
         params: query parameters whose values hold `{start}`, by name.
-        redact: makes a URL showable.
+        shape: where things are in an answer.
     """
 
     limit_param: str
     offset_param: str
     page_size: int
-    data_selector: str
-    total_path: str
-    primary_key: str
-    cursor_path: str
-    cursor_format: str
     params: Mapping[str, str]
-    redact: Callable[[str | None], str]
+    shape: PageShape
 
 
 class OrdersPaginator(BasePaginator):
-    """What both ways of paging share: checking that an answer is a page, and counting."""
+    """What both ways of paging share: offsets, counting, and noticing an offset that is ignored."""
 
     def __init__(self, paging: Paging) -> None:
         super().__init__()
         self.paging = paging
+        self.shape = paging.shape
         self.pages = 0
-        self.rows = 0
         self.first_total: int | None = None
         self.offset = 0
+        self._total_is_trusted = False
         self._disagreements = 0
+        self._keys: list[Any] = []
 
     def init_request(self, request: Request) -> None:
         request.params = dict(request.params or {})
         request.params[self.paging.limit_param] = self.paging.page_size
-        self._set_offset(request)
+        self.update_request(request)
 
     def update_request(self, request: Request) -> None:
-        self._set_offset(request)
+        request.params[self.paging.offset_param] = self.offset
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         rows = data or []
-        total = self._total(response)
+        self.shape.check(response, rows, is_first=self.pages == 0)
+        total = self.shape.total(response)
         if self.first_total is None:
             self.first_total = total
         self.pages += 1
-        self.rows += len(rows)
-        if not rows:
-            self._check_selector(response)
-        self._turn_page(response, rows, total)
+        keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
+        is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
+        self._keys = keys
+        self._turn_page(response, rows, total, is_repeated)
 
-    def _turn_page(self, response: Response, rows: list[Any], total: int | None) -> None:
+    def _turn_page(
+        self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
+    ) -> None:
         raise NotImplementedError
-
-    def _set_offset(self, request: Request) -> None:
-        request.params[self.paging.offset_param] = self.offset
 
     def _disagree(self, response: Response, seen: int, total: int) -> None:
         self._disagreements += 1
         if self._disagreements > READ_AGAIN:
-            url = self.paging.redact(response.url)
+            url = self.shape.redact(response.url)
             raise PagesDisagree(url=url, seen=seen, total=total, attempts=self._disagreements)
 
-    def _total(self, response: Response) -> int | None:
-        if not self.paging.total_path:
-            return None
-        found = jsonpath.find_values(self.paging.total_path, response.json())
-        value = found[0] if found else None
-        if isinstance(value, str) and value.strip().isdigit():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._not_understood(
-                response,
-                f"there is no count at {self.paging.total_path!r}",
-                'sources.orders.total_path ("" if the API reports no total)',
-            )
-        return value
-
-    def _check_selector(self, response: Response) -> None:
-        """dlt takes a body without the selector for an empty page."""
-        if not jsonpath.find_values(self.paging.data_selector, response.json()):
-            raise self._not_understood(
-                response,
-                f"there is nothing at {self.paging.data_selector!r}",
-                "sources.orders.data_selector",
-            )
-
-    def _not_understood(
-        self, response: Response, found: str, setting: str
-    ) -> ResponseNotUnderstood:
-        return ResponseNotUnderstood(
-            url=self.paging.redact(response.url),
-            status=response.status_code,
-            found=f"{found}; the answer is {shape(response.json())}",
-            setting=setting,
+    def _offset_is_ignored(self, response: Response) -> ResponseNotUnderstood:
+        return self.shape.not_understood(
+            response,
+            f"the page at offset {self.offset} is the one before it again",
+            "sources.orders.offset_param",
         )
 
 
 class SeekPaginator(OrdersPaginator):
-    """Moves the start of the window to the last row read; the offset counts only its ties."""
+    """Moves the start of the window to the last row read; the offset counts only its ties.
+
+    Three things that an API may do are noticed and coped with: it reports the size of the page for
+    the total, it excludes the start of the window, it ignores the offset where it is not needed.
+    """
 
     def __init__(self, paging: Paging, start: datetime) -> None:
         super().__init__(paging)
-        self._start_text = write_time(start, paging.cursor_format)
+        self._format = paging.shape.cursor_format
+        self._step = step_of(self._format)
+        self._start_text = write_time(start, self._format)
+        self._edge: datetime | None = None  # the last row read, which has to appear again
+        self._probes_total = False
+        self._probes_edge = False
+        self._excludes_start = False
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
         for name, template in self.paging.params.items():
             request.params[name] = template.replace("{start}", self._start_text)
 
-    def _turn_page(self, response: Response, rows: list[Any], total: int | None) -> None:
-        last = self._last_time(response, rows)
-        if not rows and total is not None and total > self.offset:
-            self._disagree(response, self.offset, total)  # ask for the same page again
-            return
-        if rows:
-            self._disagreements = 0
+    def _turn_page(
+        self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
+    ) -> None:
+        times = self._times(response, rows)
+        last = max(times, default=None)
         seen = self.offset + len(rows)
-        is_full = len(rows) >= self.paging.page_size
-        # A total that is only the size of this page must not end the reading of a full one.
-        self._has_next_page = bool(rows) and (total is None or seen < total or is_full)
-        text = write_time(last, self.paging.cursor_format) if last else self._start_text
+        if is_repeated:
+            # All there is has been read, unless a full page of one timestamp hides what follows.
+            hides = len(rows) >= self.paging.page_size or (total is not None and total > seen)
+            if hides and not self._probes_total:
+                raise self._offset_is_ignored(response)
+            self._has_next_page = False
+            return
+        if self._edge is not None and self.offset == 0 and self._looks_behind_edge(times):
+            return
+        if self._probes_total:
+            # A page behind what the total called the end: it was the size of the page.
+            self._probes_total = False
+            if not rows:
+                self._has_next_page = False
+                return
+            self.shape.reports_total = False
+            total = None
+        if not rows:
+            if total is not None and total > self.offset:
+                self._disagree(response, self.offset, total)  # ask for the same page again
+            else:
+                self._has_next_page = False
+            return
+        self._disagreements = 0
+        self._total_is_trusted = self._total_is_trusted or (total is not None and total > seen)
+        if total is not None and seen >= total:
+            if self._total_is_trusted and len(rows) < self.paging.page_size:
+                self._has_next_page = False
+                return
+            if not self._total_is_trusted:
+                self._probes_total, self.offset = True, seen
+                return
+        self._move_to(last, seen)
+
+    def _move_to(self, last: datetime | None, seen: int) -> None:
+        """The start to the last row read, or the offset on if that is where the start is."""
+        text = self._text(last) if last else self._start_text
         if text == self._start_text:
             self.offset = seen
         else:
-            self._start_text, self.offset = text, 0
+            self._start_text, self.offset, self._edge = text, 0, last
 
-    def _last_time(self, response: Response, rows: list[Any]) -> datetime | None:
-        """The newest time of a page. Orders without a readable one do not move the window."""
-        # Compared as precisely as requests are written: an API that is asked in seconds may sort in
-        # seconds, though its answers hold milliseconds.
-        cursor_format = self.paging.cursor_format
-        start = in_steps(read_time(self._start_text, cursor_format), cursor_format)
-        last: datetime | None = None
+    def _text(self, last: datetime) -> str:
+        return write_time(last - self._step if self._excludes_start else last, self._format)
+
+    def _looks_behind_edge(self, times: list[datetime]) -> bool:
+        """Whether to ask once more from one step earlier: the row the window now starts with is not
+        on the page. Either it has just changed, or the API excludes the start, and then the others
+        of its timestamp are missing as well."""
+        assert self._edge is not None
+        edge = write_time(self._edge, self._format)
+        is_there = any(write_time(time, self._format) == edge for time in times)
+        if self._probes_edge:
+            self._probes_edge = False
+            self._excludes_start = is_there
+        elif not is_there and not self._excludes_start:
+            self._probes_edge = True
+            self._start_text = write_time(self._edge - self._step, self._format)
+            return True
+        self._edge = None
+        return False
+
+    def _times(self, response: Response, rows: list[Any]) -> list[datetime]:
+        """The times of a page. Orders without a readable one do not move the window.
+
+        Compared as precisely as requests are written, but at least to the second: an API that is
+        asked in seconds may sort in seconds, though its answers hold milliseconds.
+        """
+        step = min(self._step, ONE_SECOND)
+        start = read_time(self._start_text, self._format)
+        times: list[datetime] = []
         for row in rows:
             try:
-                time = read_time(value_at(row, self.paging.cursor_path), self.paging.cursor_format)
+                time = read_time(value_at(row, self.shape.cursor_path), self._format)
             except UnreadableTime:
                 continue
-            step = in_steps(time, cursor_format)
-            if last is not None and step < in_steps(last, cursor_format):
-                raise self._not_understood(
+            if times and times[-1] - time >= step:
+                raise self.shape.not_understood(
                     response,
-                    f"its orders are not sorted by {self.paging.cursor_path}",
+                    f"its orders are not sorted by {self.shape.cursor_path}",
                     'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            if last is None and step < start:
-                raise self._not_understood(
+            if not times and start - time >= self._step:
+                raise self.shape.not_understood(
                     response,
                     f"it holds orders from before the window's start, {self._start_text}",
                     'the filter in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            last = time if last is None else max(last, time)
-        return last
+            times.append(time)
+        return times
 
 
 class OffsetPaginator(OrdersPaginator):
@@ -188,29 +222,25 @@ class OffsetPaginator(OrdersPaginator):
 
     def __init__(self, paging: Paging) -> None:
         super().__init__(paging)
-        self._seen: set[int] = set()
+        self._seen: set[str] = set()
 
-    def _turn_page(self, response: Response, rows: list[Any], total: int | None) -> None:
+    def _turn_page(
+        self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
+    ) -> None:
+        if is_repeated:
+            raise self._offset_is_ignored(response)
         self._seen.update(
-            hash(str(value_at(row, self.paging.primary_key) or f"{self.offset + n} of none"))
-            for n, row in enumerate(rows)
+            key if key != "None" else f"{self.offset + n} of none"
+            for n, key in enumerate(self._keys)
         )
         self.offset += len(rows)
-        is_full = len(rows) >= self.paging.page_size
-        if rows and (total is None or self.offset < total or is_full):
+        self._total_is_trusted = self._total_is_trusted or (
+            total is not None and total > self.offset
+        )
+        if rows and not (self._total_is_trusted and total is not None and self.offset >= total):
             return
         if total is not None and len(self._seen) < total:
             self._disagree(response, len(self._seen), total)
             self.offset = 0
             return
         self._has_next_page = False
-
-
-def shape(body: Any) -> str:
-    """What a body looks like, by its keys: names of fields only, never their values."""
-    if isinstance(body, dict):
-        keys = ", ".join(sorted(str(key)[:40] for key in body)[:20])
-        return f"an object with the keys {keys}" if keys else "an object without keys"
-    if isinstance(body, list):
-        return f"a list of {len(body)}"
-    return "neither an object nor a list"

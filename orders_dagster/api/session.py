@@ -8,13 +8,14 @@ setting) and stops at once at what it cannot.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 from dlt.sources.helpers.rest_client.redaction import SENSITIVE_PARAMS, sanitize_url
@@ -87,6 +88,10 @@ class RenewableAuth(Protocol):
         ...
 
 
+_BROKEN = (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout)
+_SECRET_NAME = re.compile(r"secret|token|key|passw|pwd|signature|auth", re.IGNORECASE)
+
+
 class _Transient(Exception):
     """A failure that time may cure."""
 
@@ -146,10 +151,30 @@ class ApiSession(requests.Session):
         return self
 
     def redact(self, url: str | None) -> str:
-        """A URL that can be shown: no password in it, no secret parameter."""
+        """A URL that can be shown: no password in it, and no parameter that sounds like one."""
         parts = urlsplit(url or "")
+        names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        secret = self._secret_params | {name for name in names if _SECRET_NAME.search(name)}
         netloc = parts.netloc.rpartition("@")[2]
-        return str(sanitize_url(parts._replace(netloc=netloc).geturl(), self._secret_params))
+        return str(sanitize_url(parts._replace(netloc=netloc).geturl(), secret))
+
+    def get_redirect_target(self, resp: Response) -> str | None:
+        """Where a redirect leads. Only within the API: what signs a request goes to no other host.
+
+        Raises:
+            ApiRefused: it leads elsewhere.
+        """
+        target: str | None = super().get_redirect_target(resp)
+        if target is not None:
+            here, there = urlsplit(resp.url), urlsplit(urljoin(resp.url, target))
+            is_upgrade = (here.scheme, there.scheme) == ("http", "https")
+            if here.hostname != there.hostname or (here.port != there.port and not is_upgrade):
+                raise ApiRefused(
+                    url=f"{self.redact(resp.url)} with a redirect to {there.scheme}://{there.hostname}",
+                    status=resp.status_code,
+                    settings=self._address_setting,
+                )
+        return target
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """Send, retry, and parse.
@@ -222,13 +247,21 @@ class ApiSession(requests.Session):
         self._traffic.add(requests=1)
         try:
             response = super().send(request, **kwargs)
-        except (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout) as error:
+        except _BROKEN as error:
             reason = _reason(error)
             if not self._has_answered and _never_connected(error):
                 raise ApiUnreachable(
                     url=self.redact(request.url), reason=reason, setting=self._address_setting
                 ) from None
             raise _Transient(reason) from None
+        except (requests.RequestException, ValueError) as error:
+            # An address or a header that cannot be sent. What requests says may quote a secret.
+            raise ApiRefused(
+                url=self.redact(request.url),
+                status=0,
+                settings=f"{self._address_setting} or {self._credential_settings} "
+                f"(the request cannot be sent: {type(error).__name__})",
+            ) from None
         self._has_answered = True
         self._traffic.add(bytes=len(response.content))
         return response
@@ -277,7 +310,9 @@ def _parse(response: Response) -> Any:
     try:
         # UTF-8 unless the API says otherwise: RFC 8259, section 8.1.
         charset = response.encoding if _names_charset(response) else None
-        text = response.content.decode(charset or "utf-8-sig")
+        if charset is None or charset.lower() in ("utf-8", "utf8"):
+            charset = "utf-8-sig"
+        text = response.content.decode(charset)
         return json.loads(text, parse_float=Decimal, parse_constant=not_a_number)
     except (ValueError, LookupError, RecursionError):
         content_type = response.headers.get("Content-Type", "").partition(";")[0]

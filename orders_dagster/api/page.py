@@ -1,0 +1,127 @@
+"""What an answer of the API looks like: where the orders are, how many there are, and whether it is
+a page of orders at all.
+
+dlt takes a body without the selector for an empty page, and anything that is no list for one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dlt.common import jsonpath
+from requests import Response
+
+from orders_dagster.cursor import value_at
+from orders_dagster.errors import ResponseNotUnderstood
+
+
+@dataclass
+class PageShape:
+    """Where things are in an answer.
+
+    Attributes:
+        redact: makes a URL showable.
+        reports_total: cleared when the total turns out to be something else.
+    """
+
+    data_selector: str
+    total_path: str
+    primary_key: str
+    cursor_path: str
+    cursor_format: str
+    redact: Callable[[str | None], str]
+    reports_total: bool = True
+
+    def total(self, response: Response) -> int | None:
+        """The number of orders that match, None if the API reports none.
+
+        Raises:
+            ResponseNotUnderstood: the setting names a path, and there is no number.
+        """
+        if not (self.total_path and self.reports_total):
+            return None
+        found = jsonpath.find_values(self.total_path, response.json())
+        value = found[0] if found else None
+        if isinstance(value, str) and value.strip().isdecimal():
+            value = int(value)
+        if isinstance(value, bool) or value is None or not _is_count(value):
+            raise self.not_understood(
+                response,
+                f"there is no count at {self.total_path!r}",
+                'sources.orders.total_path ("" if the API reports no total)',
+            )
+        return int(value)
+
+    def check(self, response: Response, rows: list[Any], *, is_first: bool) -> None:
+        """Whether an answer is a page of orders.
+
+        Raises:
+            ResponseNotUnderstood: nothing at the selector, no list, or orders without an id.
+        """
+        if not rows or not any(isinstance(row, dict) for row in rows):
+            self._check_selector(response)
+        if len(rows) == 1:
+            self._check_is_list(response, rows[0])
+        if is_first and len(rows) > 1:
+            for setting, path in (
+                ("primary_key", self.primary_key),
+                ("cursor_path", self.cursor_path),
+            ):
+                if all(value_at(row, path) is None for row in rows):
+                    raise self.not_understood(
+                        response,
+                        f"none of its {len(rows)} orders has a {path!r}; the first is {shape(rows[0])}",
+                        f"sources.orders.{setting}",
+                    )
+
+    def not_understood(self, response: Response, found: str, setting: str) -> ResponseNotUnderstood:
+        return ResponseNotUnderstood(
+            url=self.redact(response.url),
+            status=response.status_code,
+            found=f"{found}; the answer is {shape(response.json())}",
+            setting=setting,
+        )
+
+    def _check_selector(self, response: Response) -> None:
+        # An empty list has no elements for `orders[*]` to find, but it is there.
+        selector = self.data_selector.partition("[*]")[0]
+        found = jsonpath.find_values(selector, response.json()) if selector else [[]]
+        if not found:
+            raise self.not_understood(
+                response, f"there is nothing at {selector!r}", "sources.orders.data_selector"
+            )
+        if isinstance(found[0], (str, int, bool)):
+            raise self.not_understood(
+                response, f"there is no list at {selector!r}", "sources.orders.data_selector"
+            )
+
+    def _check_is_list(self, response: Response, row: Any) -> None:
+        """One order may come without its list; an object that has no order's id is something else."""
+        if not isinstance(row, dict) or value_at(row, self.primary_key) is not None:
+            return
+        found = jsonpath.find_values(self.data_selector, response.json())
+        if len(found) == 1 and found[0] is row:
+            raise self.not_understood(
+                response,
+                f"there is {shape(row)} at {self.data_selector!r}, no list",
+                "sources.orders.data_selector",
+            )
+
+
+def shape(body: Any) -> str:
+    """What a body looks like, by its keys: names of fields only, never their values."""
+    if isinstance(body, dict):
+        keys = ", ".join(sorted(str(key)[:40] for key in body)[:20])
+        return f"an object with the keys {keys}" if keys else "an object without keys"
+    if isinstance(body, list):
+        return f"a list of {len(body)}"
+    return "neither an object nor a list"
+
+
+def _is_count(value: Any) -> bool:
+    try:
+        return bool(value >= 0 and value == int(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

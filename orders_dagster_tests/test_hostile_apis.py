@@ -1,0 +1,340 @@
+"""APIs that do not keep to the rules: each would cost orders in silence if it were believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from orders_dagster.errors import ApiRefused, ResponseNotUnderstood, SettingsError
+from orders_dagster_tests.world import Project
+
+Answer = dict[str, Any] | list[Any]
+Answering = Callable[[dict[str, str]], Answer]
+
+
+class Api:
+    """An API without login that answers with what a function of the query returns."""
+
+    def __init__(self, answer: Answering) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.redirect: str | None = None
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                query = dict(parse_qsl(urlsplit(self.path).query))
+                api.asked.append(query)
+                api.headers.append(dict(self.headers))
+                body = json.dumps(answer(query)).encode()
+                self.send_response(302 if api.redirect else 200)
+                if api.redirect:
+                    self.send_header("Location", api.redirect)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing: the test says what went wrong."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator[Api]:
+        thread = Thread(target=self.server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            thread.join()
+            self.server.server_close()
+
+
+@pytest.fixture
+def serve(project: Project) -> Iterator[Callable[[Answering], Api]]:
+    with ExitStack() as stack:
+
+        def start(answer: Answering) -> Api:
+            api = stack.enter_context(Api(answer).running())
+            project.set(base_url=api.url, auth__type="none", page_size=4)
+            return api
+
+        yield start
+
+
+def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
+    at = f"2024-01-01T00:{second // 60:02d}:{second % 60:02d}Z"
+    return {"order_id": n, "last_modified_date": at, "items": []} | fields
+
+
+def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
+    """An honest page: filtered, sorted, cut."""
+    since = datetime.fromisoformat(query["modified_since"]).replace(tzinfo=UTC)
+    behind = [
+        o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
+    ]
+    behind.sort(key=lambda o: str(o["last_modified_date"]), reverse=how.get("descending", False))
+    offset = 0 if how.get("ignores_offset") else int(query["offset"])
+    limit = min(int(query["limit"]), how.get("cap", 1000))
+    rows = behind[offset : offset + limit]
+    return {"orders": rows, "total": len(rows) if how.get("counts_page") else len(behind)}
+
+
+def at(order: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(order["last_modified_date"])
+
+
+def loaded(project: Project) -> set[Any]:
+    return {key for (key,) in project.query("SELECT order_id FROM ecommerce.orders")}
+
+
+THREE_PER_SECOND = [order(n, n // 3) for n in range(20)]
+ONE_PER_SECOND = [order(n, n) for n in range(20)]
+
+
+@pytest.mark.parametrize("total_path", ["total", ""])
+@pytest.mark.parametrize(
+    ("orders", "how"),
+    [
+        (THREE_PER_SECOND, {"excludes_start": True}),
+        (ONE_PER_SECOND, {"excludes_start": True}),
+        (THREE_PER_SECOND, {"counts_page": True}),
+        (THREE_PER_SECOND, {"counts_page": True, "cap": 3}),
+        (THREE_PER_SECOND, {"cap": 2}),
+        (ONE_PER_SECOND, {"ignores_offset": True}),
+        (THREE_PER_SECOND, {"ignores_offset": True}),
+        (ONE_PER_SECOND[:1], {"ignores_offset": True}),
+    ],
+)
+def test_an_odd_api_is_read_completely(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    orders: list[dict[str, Any]],
+    how: dict[str, Any],
+    total_path: str,
+) -> None:
+    """A filter that excludes its start, a total of the page, a cap, no offset: all orders, or an end."""
+    api = serve(lambda query: page(orders, query, **how))
+    project.set(total_path=total_path)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+    assert len(api.asked) < 60
+
+
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+def test_an_offset_that_is_ignored_is_named_when_it_is_needed(
+    project: Project, serve: Callable[[Answering], Api], paging: str
+) -> None:
+    """More orders in one timestamp than on a page: without an offset nobody can read them."""
+    ties = [order(n, 0) for n in range(9)]
+    serve(lambda query: page(ties, query, ignores_offset=True))
+    project.set(paging=paging)
+
+    with pytest.raises(ResponseNotUnderstood, match="is the one before it again.*offset_param"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("cursor_format", ["iso", "%Y-%m-%d"])
+def test_orders_that_come_newest_first_are_noticed(
+    project: Project, serve: Callable[[Answering], Api], cursor_format: str
+) -> None:
+    """The first page would take the start of the window to the end, past everything else."""
+    serve(lambda query: page(ONE_PER_SECOND, query, descending=True))
+    project.set(cursor_format=cursor_format)
+
+    with pytest.raises(ResponseNotUnderstood, match="not sorted by last_modified_date"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize(
+    ("answer", "setting"),
+    [
+        ({"orders": "maintenance", "total": 1}, "data_selector"),
+        ({"orders": {"A": {"id": 1}, "B": {"id": 2}}, "total": 2}, "data_selector"),
+        ({"orders": [{"id": 1, "last_modified_date": "x"}] * 3, "total": 3}, "primary_key"),
+        ({"orders": [{"order_id": 1, "changed": "x"}] * 3, "total": 3}, "cursor_path"),
+    ],
+)
+def test_what_is_no_list_of_orders_names_the_setting(
+    project: Project, serve: Callable[[Answering], Api], answer: Answer, setting: str
+) -> None:
+    """Rejecting every order of the shop is not what a wrong name asks for."""
+    serve(lambda query: answer)
+
+    with pytest.raises(ResponseNotUnderstood, match=f"sources.orders.{setting}"):
+        project.synchronise()
+
+
+def test_a_selector_of_elements_bears_an_empty_page(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """`orders[*]` finds nothing in an empty list; that is no wrong selector."""
+    serve(lambda query: page([], query))
+    project.set(data_selector="orders[*]")
+
+    assert project.synchronise().loaded == 0
+
+
+IDS = [
+    "6F9619FF-8B86-D011-B42D-00C04FC964FF",
+    "epoch",
+    "infinity",
+    "01-02-2024",
+    "1e5",
+    "007",
+    "12:30",
+]
+
+
+def test_text_that_looks_like_something_else_stays_as_it_is(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """DuckDB's reader of JSON takes an id for a UUID or a date by a sample, and merges others."""
+    orders = [order(n, n, order_id=text, note=text) for n, text in enumerate(IDS)]
+    serve(lambda query: page(orders, query))
+
+    project.synchronise()
+    project.synchronise()
+
+    assert project.query("SELECT order_id, note FROM ecommerce.orders ORDER BY 1") == [
+        (text, text) for text in sorted(IDS)
+    ]
+
+
+def test_a_field_that_appears_late_does_not_stop_the_load(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """A first load of years of orders, in which fields come and go."""
+    orders = [order(n, n // 20) for n in range(12_000)]
+    orders[-1] |= {"gift": True, "gift_note": "2024", "items": [{"sku": "S", "bonus": 1.5}]}
+    serve(lambda query: page(orders, query))
+    project.set(page_size=2000)
+
+    project.synchronise()
+
+    assert project.query("SELECT gift, gift_note FROM ecommerce.orders WHERE gift") == [
+        (True, "2024")
+    ]
+
+
+@pytest.mark.parametrize("key", ["meta.id", "$.meta.id", "metaData.orderId"])
+def test_an_id_may_stand_deeper(
+    project: Project, serve: Callable[[Answering], Api], key: str
+) -> None:
+    """The merge is on the column that the field gets."""
+    parent, name = key.removeprefix("$.").split(".")
+    orders = [order(n, n) | {parent: {name: f"A-{n}", "x": 1}} for n in range(9)]
+    serve(lambda query: page(orders, query))
+    project.set(primary_key=key, cursor_path="$.last_modified_date")
+
+    project.synchronise()
+    again = project.synchronise()
+
+    assert (again.new, again.rows_in_table) == (0, 9)
+
+
+def test_fields_whose_names_become_one_column_do_not_overwrite_each_other(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """`orderId` beside `order_id`, `shipTo` beside `ship_to`: both are in the table."""
+    orders = [order(n, n, orderId=f"other {n}", shipTo="a", ship_to="b") for n in range(5)]
+    serve(lambda query: page(orders, query))
+
+    project.synchronise()
+    project.synchronise()
+
+    found = project.query(
+        "SELECT order_id, order_id_2, ship_to, ship_to_2 FROM ecommerce.orders ORDER BY 1"
+    )
+    assert found == [(n, f"other {n}", "b", "a") for n in range(5)]
+
+
+def test_awkward_values_do_not_stop_the_load(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Dates beyond the calendar in UTC, lists of lists, dlt's own names, ids beyond 64 bits."""
+    awkward = {
+        "far": "9999-12-31T23:59:59-05:00",
+        "early": "0001-01-01T00:00:00+02:00",
+        "grid": [[1, 1.5], [2]],
+        "deep": [[{"a": 1.5}]],
+        "mixed": [1, "007", 99999999999999999999, None],
+        "_dlt_id": "theirs",
+        "_dlt_load_id": "theirs",
+        "tax.rate": 10,
+    }
+    orders = [order(2**63 + n, n, **awkward) for n in range(3)]
+    orders.append(order(7, 5, **(awkward | {"tax.rate": 10.5})))
+    serve(lambda query: page(orders, query))
+
+    result = project.synchronise()
+
+    assert (result.loaded, result.rejected) == (4, 0)
+    assert loaded(project) == {str(o["order_id"]) for o in orders}
+    mixed = project.query("SELECT DISTINCT value, value__v_text FROM ecommerce.orders__mixed")
+    assert set(mixed) == {(1, None), (None, "007"), (None, "99999999999999999999"), (None, None)}
+    assert project.columns("orders")["tax_rate"].startswith("DECIMAL")
+
+
+def test_a_redirect_to_another_host_gets_no_credentials(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """What signs a request is for the API, not for whoever it points at."""
+    other = serve(lambda query: page(ONE_PER_SECOND, query))
+    api = serve(lambda query: {})
+    api.redirect = other.url.replace("127.0.0.1", "localhost") + "/v1/orders"
+    project.set(auth__type="api_key", auth__api_key="k3y", auth__name="X-Key")
+
+    with pytest.raises(ApiRefused, match="redirect to http://localhost.*sources.orders.base_url"):
+        project.synchronise()
+
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("secret", ["s3cr3t\n", "s3c\nr3t"])
+def test_a_line_break_in_a_secret_is_cut_or_named_but_never_shown(
+    project: Project, serve: Callable[[Answering], Api], secret: str
+) -> None:
+    """Secrets come from files that end in a line break; requests would quote the whole header."""
+    api = serve(lambda query: page(ONE_PER_SECOND, query))
+    project.set(auth__type="bearer", auth__token=secret)
+
+    if secret.endswith("\n"):
+        project.synchronise()
+        assert api.headers[0]["Authorization"] == "Bearer s3cr3t"
+    else:
+        with pytest.raises(
+            SettingsError, match=r"auth\.token .*must not hold a line break"
+        ) as error:
+            project.synchronise()
+        assert "r3t" not in str(error.value)
+
+
+def test_a_secret_among_the_parameters_is_not_shown(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """WooCommerce takes its consumer_secret in the address."""
+    serve(lambda query: {"nothing": 1})
+    project.set(params={"since": "{start}", "consumer_secret": "cs_123", "page_of": "all"})
+
+    with pytest.raises(ResponseNotUnderstood) as error:
+        project.synchronise()
+
+    assert "cs_123" not in str(error.value)
+    assert "consumer_secret=***" in str(error.value)
+    assert "page_of=all" in str(error.value)
