@@ -97,7 +97,13 @@ def orders_assets() -> AssetsDefinition:
             raise Failure(str(error), allow_retries=not isinstance(error, SettingsError)) from None
         yield MaterializeResult(asset_key=ORDERS_KEY, metadata=materialization_metadata(result))
 
-    return orders
+    # dagster_dlt keeps its objects in the metadata for its own resource, which is not used here; the
+    # page would show them as "unserializable".
+    return orders.map_asset_specs(
+        lambda spec: spec.replace_attributes(
+            metadata={k: v for k, v in spec.metadata.items() if not k.startswith("dagster_dlt/")}
+        )
+    )
 
 
 def materialization_metadata(result: Synchronisation) -> dict[str, Any]:

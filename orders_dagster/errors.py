@@ -17,8 +17,10 @@ No message holds a response body, a token, a password or a field of an order.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 NOTHING_LOADED = "Nothing was loaded; the tables and the watermark are as they were before."
 
@@ -119,11 +121,33 @@ class WarehouseRefused(OrdersError):
     """The destination did not take the load. What it says is shown without the values it quotes."""
 
     def __init__(self, *, step: str, reason: BaseException) -> None:
-        text = _QUOTED.sub("'…'", str(reason).strip().partition("\n")[0])
+        text = without_values(str(reason).strip().partition("\n")[0])
         super().__init__(
             f"dlt failed to {step} the orders: {type(reason).__name__}: {text[:500]} "
             "(values are not shown). The watermark is as it was before; the next run repeats the load."
         )
+
+
+def without_values(text: str) -> str:
+    """A message of a library without what it quotes: values of orders, above all."""
+    return _QUOTED.sub("'…'", text)
+
+
+@contextmanager
+def no_values_in_logs(logger: str) -> Iterator[None]:
+    """What a library logs of errors and warnings, without what it quotes and without stacks."""
+
+    def blank(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            record.msg, record.args = without_values(record.getMessage()), None
+            record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+    logging.getLogger(logger).addFilter(blank)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeFilter(blank)
 
 
 _QUOTED = re.compile(r"'[^']*'" + r'|"[^"]*"')

@@ -59,7 +59,7 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 20) -> None:
             time.sleep(0.05)
     except subprocess.TimeoutExpired:
         pass
-    finally:  # also for who presses Ctrl-C a second time
+    finally:  # also when Ctrl-C interrupts the waiting
         _signal_group(process, signal.SIGKILL)
         process.wait()
 

@@ -33,7 +33,13 @@ from orders_dagster.columns import (
     widen_to_decimal,
 )
 from orders_dagster.cursor import read_time
-from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes, orders_error_in
+from orders_dagster.errors import (
+    WarehouseBusy,
+    WarehouseRefused,
+    causes,
+    no_values_in_logs,
+    orders_error_in,
+)
 from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import WATERMARK, OrdersSource, orders_source
@@ -151,7 +157,10 @@ def synchronise(
         OrdersError: what to do about it is in its message; nothing was loaded.
     """
     try:
-        with orders_pipeline(settings.warehouse_wait_seconds, log) as pipeline:
+        with (
+            orders_pipeline(settings.warehouse_wait_seconds, log) as pipeline,
+            no_values_in_logs("dlt"),
+        ):
             return _synchronise(pipeline, settings, log)
     except PipelineStepFailed as error:
         # dlt's wrapping says where in dlt it was, not what to do; and what a warehouse says about
@@ -168,11 +177,15 @@ def _synchronise(
 ) -> Synchronisation:
     wait = settings.warehouse_wait_seconds
     pipeline.drop()
-    with open_warehouse(pipeline, wait, log):
+    with open_warehouse(pipeline, wait, log) as warehouse:
         pipeline.sync_destination()
-    watermark_before = watermark(pipeline)
+        gone = missing_tables(warehouse)
+    watermark_before = None if gone else watermark(pipeline)
+    if gone:
+        log(f"{', '.join(gone)} is not in the warehouse any more: all orders are read again.")
     started_at = datetime.now(UTC)
-    rows = _rows(pipeline, settings, watermark_before, started_at)
+    schema = None if gone else pipeline.schemas.get(ORDERS)
+    rows = _rows(pipeline, settings, schema, watermark_before, started_at)
     progress = _Progress(log)
     source = orders_source(
         settings,
@@ -184,7 +197,11 @@ def _synchronise(
     progress.source = source
 
     with _timed() as extract_seconds:
-        pipeline.extract(source.dlt_source, loader_file_format=_file_format(pipeline))
+        pipeline.extract(
+            source.dlt_source,
+            loader_file_format=_file_format(pipeline),
+            refresh="drop_sources" if gone else None,
+        )
     progress.line("Read")
     with _timed() as normalize_seconds:
         pipeline.normalize()
@@ -229,6 +246,18 @@ def watermark(pipeline: dlt.Pipeline) -> datetime | None:
     for key in ("sources", ORDERS, "resources", ORDERS, WATERMARK):
         state = state.get(key) if isinstance(state, dict) else None
     return state.astimezone(UTC) if isinstance(state, datetime) else None
+
+
+def missing_tables(warehouse: Warehouse) -> list[str]:
+    """The tables that dlt's schema says hold orders, and that somebody has dropped.
+
+    dlt would fail to merge into them; and with the watermark kept, older orders would stay away.
+    """
+    schema = warehouse.pipeline.schemas.get(ORDERS)
+    if schema is None:
+        return []
+    tables = schema.data_tables(seen_data_only=True)
+    return [str(t["name"]) for t in tables if not warehouse.columns(str(t["name"]))]
 
 
 def orders_tables(schema: dlt.Schema | None) -> list[str]:
@@ -319,10 +348,13 @@ class _Progress:
 
 
 def _rows(
-    pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None, now: datetime
+    pipeline: dlt.Pipeline,
+    settings: OrdersSettings,
+    known: dlt.Schema | None,
+    since: datetime | None,
+    now: datetime,
 ) -> Rows:
     """Rows that know the types the columns have already."""
-    known = pipeline.schemas.get(ORDERS)
     schema = known.clone() if known else None  # as it was: dlt changes its own while it extracts
     key = column_type(schema, path_of(settings.primary_key))
     return Rows(

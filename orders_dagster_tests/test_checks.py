@@ -185,10 +185,14 @@ def test_the_checks_ask_any_sql_destination(
     monkeypatch.setenv(
         "DESTINATION__SQLALCHEMY__CREDENTIALS", f"sqlite:///{project.directory}/orders.sqlite"
     )
-    shop(orders=50)
-    project.synchronise()
+    store = shop(orders=50)
+    first = project.synchronise()
+    store.change(new=3, modify=4)
+    second = project.synchronise()
 
     checks = run_checks()
 
+    assert (first.loaded, first.rows_in_table) == (50, 50)
+    assert (second.new, second.rows_in_table) == (3, 53)
     assert {name for name, check in checks.items() if not check.passed} == set()
-    assert found(checks["order_id_unique"])["rows_looked_at"] == 50
+    assert found(checks["order_id_unique"])["rows_looked_at"] == 53

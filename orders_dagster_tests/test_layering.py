@@ -31,7 +31,7 @@ PLAIN = (
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""
 
-DAGSTER = ("elt", "assets", "checks", "automation", "definitions")
+DAGSTER = ("elt", "assets", "checks", "automation", "launcher", "definitions")
 """Dagster on top, in the same way."""
 
 LAYERS = PLAIN + DAGSTER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,23 +169,41 @@ def test_three_lines_of_dlt_are_enough(
             other = other.replace(name, here)
         config += other.replace("[sources.orders]\n", "")
     (tmp_path / ".dlt" / "config.toml").write_text(config)
-    kept = ("PATH", "HOME", "LANG")
-    environment = {name: os.environ[name] for name in kept if name in os.environ} | {
-        "PYTHONPATH": str(ROOT),
-        "DLT_DATA_DIR": str(tmp_path / "dlt"),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-    }
 
-    command = "-m dagster asset materialize -m orders_dagster.definitions --select orders"
-    run = subprocess.run(
-        [sys.executable, *command.split()],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = materialize_in(tmp_path)
 
     assert run.returncode == 0, run.stdout + run.stderr
     project = Project(tmp_path, pytest.MonkeyPatch())
     assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 250
+
+
+def test_the_committed_configuration_runs_with_the_settings_in_the_environment(
+    project: Project, shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    """dlt refuses some keys in config.toml, and only where nothing in the environment hides it."""
+    shop(orders=30)
+    (tmp_path / ".dlt").mkdir()
+    shutil.copy(ROOT / ".dlt" / "config.toml", tmp_path / ".dlt")
+    settings = {k: v for k, v in os.environ.items() if k.startswith("SOURCES__ORDERS__")}
+
+    run = materialize_in(tmp_path, **settings)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 30
+
+
+def materialize_in(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`dagster asset materialize` as typed in a directory, with nothing else in the environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    command = "-m dagster asset materialize -m orders_dagster.definitions --select orders"
+    return subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=directory,
+        env=kept
+        | {"PYTHONPATH": str(ROOT), "DLT_DATA_DIR": str(directory / "dlt")}
+        | {"RUNTIME__DLTHUB_TELEMETRY": "false"}
+        | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -114,3 +114,20 @@ def test_what_the_warehouse_quotes_is_not_shown(project: Project, shop: OpenShop
 
     assert "Jane Roe" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("table", ["orders", "orders__items", "orders_rejected"])
+def test_a_table_that_was_dropped_is_rebuilt(project: Project, shop: OpenShop, table: str) -> None:
+    """Merging into it would fail for ever, and the watermark would hide the older orders."""
+    store = shop(orders=300)
+    store.put({"order_id": "A", "last_modified_date": "never"})
+    project.synchronise()
+    project.execute(f"DROP TABLE ecommerce.{table}")
+    said: list[str] = []
+
+    synchronise(read_settings(), said.append)
+
+    shop_orders = [order for order in store.orders() if order["order_id"] != "A"]
+    assert project.orders() == expected(shop_orders)
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 1
+    assert f"{table} is not in the warehouse any more: all orders are read again." in said
