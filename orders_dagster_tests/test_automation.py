@@ -155,14 +155,28 @@ def test_the_sensor_does_not_open_the_warehouse(
         assert project.database.with_suffix(".away").stat().st_mtime_ns == modified
 
 
-def test_the_sensor_makes_one_request_for_one_order(shop: OpenShop, sensor: Sensor) -> None:
+def test_the_sensor_makes_one_request_for_a_few_orders(shop: OpenShop, sensor: Sensor) -> None:
     """It runs every minute, so it has to be cheap for the shop."""
     store = shop(orders=50)
     sensor.tick()
 
     asked = [request for request in store.requests() if request["path"] == "/v1/orders"]
     assert len(asked) == 1
-    assert "limit=1&" in asked[0]["query"] + "&"
+    assert "limit=20&" in asked[0]["query"]
+
+
+def test_an_order_that_cannot_be_merged_does_not_hide_newer_ones_from_the_sensor(
+    shop: OpenShop, sensor: Sensor
+) -> None:
+    """It stays newer than every watermark, and would be the one order that is asked for."""
+    store = shop(orders=5)
+    run_job(sensor.instance)
+    store.put({"order_id": "", "items": []})
+    first = sensor.request()
+    run_job(sensor.instance)
+    store.change(modify=1)
+
+    assert sensor.request().run_key != first.run_key
 
 
 def test_the_sensor_backs_off_when_the_api_fails(shop: OpenShop, sensor: Sensor) -> None:
