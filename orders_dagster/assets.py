@@ -27,11 +27,11 @@ from orders_dagster.errors import OrdersError, SettingsError
 from orders_dagster.pipeline import (
     Synchronisation,
     inert_pipeline,
-    orders_tables,
     synchronise,
 )
 from orders_dagster.settings import read_settings
 from orders_dagster.source import inert_source
+from orders_dagster.tables import orders_tables
 
 ORDERS_KEY = AssetKey(ORDERS)
 API_KEY = AssetKey("orders_api")

@@ -30,9 +30,9 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from orders_dagster.assets import ORDERS_KEY
+from orders_dagster.changes import newest_change_after
 from orders_dagster.errors import OrdersError
 from orders_dagster.settings import read_settings
-from orders_dagster.source import newest_change_after
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,

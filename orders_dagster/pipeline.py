@@ -27,12 +27,10 @@ from filelock import FileLock, Timeout
 from orders_dagster.columns import (
     ORDERS,
     WIDENING,
-    column_name,
     column_type,
     identifier,
     widen_to_decimal,
 )
-from orders_dagster.cursor import read_time
 from orders_dagster.errors import (
     WarehouseBusy,
     WarehouseRefused,
@@ -40,15 +38,17 @@ from orders_dagster.errors import (
     no_values_in_logs,
     orders_error_in,
 )
+from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import WATERMARK, OrdersSource, orders_source
+from orders_dagster.source import orders_source
+from orders_dagster.step import WATERMARK
+from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
-from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.warehouse import open_warehouse
 
 PIPELINE = "orders"
 DATASET = "ecommerce"
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _synchronise(
     started_at = datetime.now(UTC)
     schema = None if gone else pipeline.schemas.get(ORDERS)
     rows = _rows(pipeline, settings, schema, watermark_before, started_at)
-    progress = _Progress(log)
+    progress = Progress(log)
     source = orders_source(
         settings,
         watermark=watermark_before,
@@ -207,7 +207,7 @@ def _synchronise(
         pipeline.normalize()
     log(f"Normalized in {normalize_seconds():.1f} s, loading.")
     with open_warehouse(pipeline, wait, log) as warehouse, _timed() as load_seconds:
-        before = _Tables(warehouse, settings)
+        before = Counts(warehouse, settings)
         rows_before = before.rows()
         unchanged = before.unchanged(rows)
         for path in rows.values.decimal_paths:
@@ -215,7 +215,7 @@ def _synchronise(
                 widen_to_decimal(warehouse, path)
         loads = pipeline.load().loads_ids
     with open_warehouse(pipeline, wait, log) as warehouse:  # a new one, which sees what was loaded
-        after = _Tables(warehouse, settings)
+        after = Counts(warehouse, settings)
         rows_after, loaded, newest = after.rows(), after.loaded_by(loads), after.newest()
     new = rows_after - rows_before
     return Synchronisation(
@@ -248,28 +248,6 @@ def watermark(pipeline: dlt.Pipeline) -> datetime | None:
     return state.astimezone(UTC) if isinstance(state, datetime) else None
 
 
-def missing_tables(warehouse: Warehouse) -> list[str]:
-    """The tables that dlt's schema says hold orders, and that somebody has dropped.
-
-    dlt would fail to merge into them; and with the watermark kept, older orders would stay away.
-    """
-    schema = warehouse.pipeline.schemas.get(ORDERS)
-    if schema is None:
-        return []
-    tables = schema.data_tables(seen_data_only=True)
-    return [str(t["name"]) for t in tables if not warehouse.columns(str(t["name"]))]
-
-
-def orders_tables(schema: dlt.Schema | None) -> list[str]:
-    """`orders` and its child tables, at any depth, parents first."""
-    tables = [ORDERS]
-    for table in schema.data_tables(include_incomplete=True) if schema else []:
-        name, parent = str(table["name"]), table.get("parent")
-        if parent in tables and name not in tables:
-            tables.append(name)
-    return tables
-
-
 def where(pipeline: dlt.Pipeline) -> str:
     """Where the tables are, for people. Without credentials."""
     client = pipeline.destination_client()
@@ -282,69 +260,6 @@ def where(pipeline: dlt.Pipeline) -> str:
         if is_file and database
         else f"{name}, {pipeline.dataset_name}"
     )
-
-
-class _Tables:
-    """The tables before or after a load, which may not exist yet."""
-
-    def __init__(self, warehouse: Warehouse, settings: OrdersSettings) -> None:
-        self._warehouse = warehouse
-        self._exists = bool(warehouse.columns(ORDERS))
-        self._orders = warehouse.name(ORDERS)
-        self._key = warehouse.column(column_name(settings.primary_key))
-        self._cursor = warehouse.column(column_name(settings.cursor_path))
-
-    def rows(self) -> int:
-        return self._count() if self._exists else 0
-
-    def loaded_by(self, loads: list[str]) -> int:
-        """Orders whose present version came with one of these loads."""
-        if not (self._exists and loads):
-            return 0
-        marks = ", ".join(["%s"] * len(loads))
-        load_id = self._warehouse.column("_dlt_load_id")
-        return self._count(f"WHERE {load_id} IN ({marks})", *loads)
-
-    def newest(self) -> datetime | None:
-        if not self._exists:
-            return None
-        newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
-        return None if newest is None else read_time(newest)
-
-    def unchanged(self, rows: Rows) -> int:
-        """Orders that were read again, because of the lag, in the version that is in the table."""
-        if not (self._exists and rows.read_again):
-            return 0
-        stored = self._warehouse.query(
-            f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {self._cursor} >= %s",
-            min(rows.read_again.values()),
-        )
-        return sum(rows.read_again.get(key) == read_time(time) for key, time in stored)
-
-    def _count(self, where: str = "", *args: Any) -> int:
-        return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))
-
-
-class _Progress:
-    """Says every few seconds how far the reading is."""
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self.source: OrdersSource | None = None
-        self._log = log
-        self._rows = 0
-        self._started = self._said = time.monotonic()
-
-    def page(self, orders: int) -> None:
-        self._rows += orders
-        if time.monotonic() - self._said >= PROGRESS_SECONDS:
-            self.line("Reading")
-
-    def line(self, verb: str) -> None:
-        self._said = time.monotonic()
-        rate = self._rows / max(self._said - self._started, 1e-3)
-        total = self.source.paginator.first_total if self.source else None
-        share = f", {min(self._rows / total, 1):.0%} of {total:,}" if total else ""
-        self._log(f"{verb} {self._rows:,} orders{share}, {rate:,.0f} per second.")
 
 
 def _rows(

@@ -16,7 +16,7 @@ from dagster import (
     TableSchema,
 )
 
-import orders_dagster.pipeline
+import orders_dagster.progress
 from orders_dagster.definitions import defs
 from orders_dagster_tests.world import Project, Shop, expected
 
@@ -110,7 +110,7 @@ def test_progress_is_in_the_event_log(
 ) -> None:
     """Whoever watches a long first load in the page sees rows, rate and share of the total."""
     shop(orders=900)
-    monkeypatch.setattr(orders_dagster.pipeline, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(orders_dagster.progress, "PROGRESS_SECONDS", 0)
 
     result = run_job(instance)
 

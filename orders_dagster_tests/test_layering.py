@@ -24,9 +24,15 @@ PLAIN = (
     "columns",
     "api.session",
     "api.auth",
+    "api.connect",
+    "api.query",
     "api.page",
     "api.paging",
+    "step",
     "source",
+    "changes",
+    "progress",
+    "tables",
     "pipeline",
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from orders_dagster.api.query import first_request, next_requests
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import first_request, next_requests
 from orders_dagster_tests.world import Project, Shop
 
 OpenShop = Callable[..., Shop]

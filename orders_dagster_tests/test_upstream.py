@@ -46,9 +46,9 @@ from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
 from orders_dagster import elt
+from orders_dagster.api.connect import connect
 from orders_dagster.api.session import Traffic
 from orders_dagster.settings import ApiKey, OrdersSettings
-from orders_dagster.source import connect
 from orders_dagster.warehouse import _holder
 
 NewPipeline = Callable[[], dlt.Pipeline]

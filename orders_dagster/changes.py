@@ -1,0 +1,58 @@
+"""Asking the API whether there is anything to read, for the sensor: it must cost next to nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from dlt.sources.helpers.rest_client.client import RESTClient
+
+from orders_dagster.api.connect import connect
+from orders_dagster.api.query import next_requests, open_window
+from orders_dagster.api.session import Traffic
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at
+from orders_dagster.errors import SettingsError
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.source import page_shape
+
+FEW = 20
+
+
+def newest_change_after(settings: OrdersSettings, watermark: datetime | None) -> datetime | None:
+    """Ask the API for orders newer than the watermark: one request for a few, no retry.
+
+    A few and not one, since one that cannot be merged stays newer than every watermark.
+
+    Returns: the newest modification date among them, or None if there is none.
+
+    Raises:
+        SettingsError: the API cannot be asked with these settings.
+        ApiUnavailable: it does not answer.
+    """
+    if settings.paging == "offset" and not next_requests(settings.params, settings.cursor_format):
+        raise SettingsError(
+            [
+                "No parameter in sources.orders.params holds {start}, so the API cannot be asked "
+                "for newer orders. The schedule still reads them; stop the sensor."
+            ]
+        )
+    once = settings.model_copy(
+        update={"retry": settings.retry.model_copy(update={"max_retries": 0})}
+    )
+    session, auth = connect(once, Traffic())
+    client = RESTClient(settings.base_url, auth=auth, session=session)
+    start, step = settings.initial_value, step_of(settings.cursor_format)
+    if watermark is not None:  # a format of whole days cannot ask for what is newer
+        start = watermark + step if step <= timedelta(seconds=1) else watermark
+    params = open_window(settings, start)
+    params |= {settings.limit_param: str(FEW), settings.offset_param: "0"}
+    response = client.get(settings.path, params=params)
+    orders = client.extract_response(response, settings.data_selector)
+    page_shape(settings, session).check(response, orders, is_first=False)
+    times = []
+    for order in orders:
+        try:
+            times.append(read_time(value_at(order, settings.cursor_path), settings.cursor_format))
+        except UnreadableTime:
+            continue
+    newer = [time for time in times if watermark is None or time > watermark]
+    return max(newer, default=None)

@@ -1,0 +1,78 @@
+"""What is in the tables: which there are, and how many orders of which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import dlt
+
+from orders_dagster.columns import ORDERS, column_name
+from orders_dagster.cursor import read_time
+from orders_dagster.rows import Rows
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.warehouse import Warehouse
+
+
+def orders_tables(schema: dlt.Schema | None) -> list[str]:
+    """`orders` and its child tables, at any depth, parents first."""
+    tables = [ORDERS]
+    for table in schema.data_tables(include_incomplete=True) if schema else []:
+        name, parent = str(table["name"]), table.get("parent")
+        if parent in tables and name not in tables:
+            tables.append(name)
+    return tables
+
+
+def missing_tables(warehouse: Warehouse) -> list[str]:
+    """The tables that dlt's schema says hold orders, and that somebody has dropped.
+
+    dlt would fail to merge into them; and with the watermark kept, older orders would stay away.
+    """
+    schema = warehouse.pipeline.schemas.get(ORDERS)
+    if schema is None:
+        return []
+    tables = schema.data_tables(seen_data_only=True)
+    return [str(t["name"]) for t in tables if not warehouse.columns(str(t["name"]))]
+
+
+class Counts:
+    """The tables before or after a load, which may not exist yet."""
+
+    def __init__(self, warehouse: Warehouse, settings: OrdersSettings) -> None:
+        self._warehouse = warehouse
+        self._exists = bool(warehouse.columns(ORDERS))
+        self._orders = warehouse.name(ORDERS)
+        self._key = warehouse.column(column_name(settings.primary_key))
+        self._cursor = warehouse.column(column_name(settings.cursor_path))
+
+    def rows(self) -> int:
+        return self._count() if self._exists else 0
+
+    def loaded_by(self, loads: Sequence[str]) -> int:
+        """Orders whose present version came with one of these loads."""
+        if not (self._exists and loads):
+            return 0
+        marks = ", ".join(["%s"] * len(loads))
+        load_id = self._warehouse.column("_dlt_load_id")
+        return self._count(f"WHERE {load_id} IN ({marks})", *loads)
+
+    def newest(self) -> datetime | None:
+        if not self._exists:
+            return None
+        newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
+        return None if newest is None else read_time(newest)
+
+    def unchanged(self, rows: Rows) -> int:
+        """Orders that were read again, because of the lag, in the version that is in the table."""
+        if not (self._exists and rows.read_again):
+            return 0
+        stored = self._warehouse.query(
+            f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {self._cursor} >= %s",
+            min(rows.read_again.values()),
+        )
+        return sum(rows.read_again.get(key) == read_time(time) for key, time in stored)
+
+    def _count(self, where: str = "", *args: Any) -> int:
+        return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))
