@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# The checkout itself, so that the dagster script finds it from anywhere.
+INSTALL := @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 
 .PHONY: help demo dev test test-newest check format requirements clean
 
@@ -30,6 +32,7 @@ test-newest:  ## all tests on the newest dagster, dagster-dlt, dlt and duckdb, i
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
 		dagster dagster-webserver dagster-dlt "dlt[duckdb]" duckdb
+	.venv-newest/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	.venv-newest/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 format: $(VENV)/dev.stamp  ## write the code as the formatter wants it
@@ -37,8 +40,8 @@ format: $(VENV)/dev.stamp  ## write the code as the formatter wants it
 	$(BIN)/ruff format .
 
 requirements: $(VENV)/dev.stamp  ## refresh the exact versions and hashes from the ranges in pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --upgrade -o requirements.txt $(COMPILE)
-	$(BIN)/uv pip compile pyproject.toml --upgrade --extra dev -c requirements.txt -o requirements-dev.txt $(COMPILE)
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra build -o requirements.txt $(COMPILE)
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt $(COMPILE)
 
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate --quiet
 
@@ -50,10 +53,12 @@ $(VENV)/bin/python:
 
 $(VENV)/run.stamp: requirements.txt | $(VENV)/bin/python
 	$(PIP) -r requirements.txt
+	$(INSTALL)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
+	$(INSTALL)
 	@touch $@ $(VENV)/run.stamp
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

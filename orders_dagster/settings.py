@@ -19,6 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+from dlt.common import jsonpath
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
@@ -179,6 +180,16 @@ class OrdersSettings(_Table):
         raise ValueError(
             f"must be one of {', '.join(CURSOR_FORMATS)}, or a strftime pattern such as %Y-%m-%d"
         )
+
+    @field_validator("data_selector", "total_path")
+    @classmethod
+    def _is_a_jsonpath(cls, value: str) -> str:
+        try:
+            if value:
+                jsonpath.compile_path(value)
+        except Exception:
+            raise ValueError('must be a JSONPath such as "data.sales"') from None
+        return value
 
     @field_validator("primary_key", "cursor_path")
     @classmethod

@@ -72,7 +72,8 @@ def orders_source(
             {
                 "name": ORDERS,
                 "endpoint": {
-                    "path": settings.path,
+                    # As they are sent; dlt would take them for a placeholder of its own.
+                    "path": settings.path.replace("{", "%7B").replace("}", "%7D"),
                     "data_selector": settings.data_selector,
                     "params": first_request(settings, start),
                     "paginator": paginator,

@@ -338,3 +338,13 @@ def test_a_secret_among_the_parameters_is_not_shown(
     assert "cs_123" not in str(error.value)
     assert "consumer_secret=***" in str(error.value)
     assert "page_of=all" in str(error.value)
+
+
+def test_braces_in_the_path_are_the_apis_own(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """dlt would read them as a placeholder of its own."""
+    serve(lambda query: page(ONE_PER_SECOND, query))
+    project.set(path="/v1/{shop}/orders")
+
+    assert project.synchronise().loaded == len(ONE_PER_SECOND)

@@ -361,6 +361,8 @@ def test_an_empty_total_path_is_a_value(project: Project, toml: Toml, place: str
         ("auth.extra", "audience=orders", "valid dictionary"),
         ("auth.credentials_in", "header", "'body' or 'basic'"),
         ("cursor_format", "unix", "must be one of iso, epoch_seconds"),
+        ("data_selector", "data.[", "must be a JSONPath"),
+        ("total_path", "[[", "must be a JSONPath"),
         ("initial_value", "yesterday", "valid datetime"),
         ("lag_seconds", "-1", "greater than or equal to 0"),
         ("lag_seconds", "nan", "greater than or equal to 0"),
