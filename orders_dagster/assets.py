@@ -22,11 +22,11 @@ from dagster import (
 )
 
 from orders_dagster.columns import ORDERS
+from orders_dagster.destination import inert_pipeline
 from orders_dagster.elt import DagsterDltTranslator, DltResourceTranslatorData, dlt_assets
 from orders_dagster.errors import OrdersError, SettingsError
 from orders_dagster.pipeline import (
     Synchronisation,
-    inert_pipeline,
     synchronise,
 )
 from orders_dagster.settings import read_settings

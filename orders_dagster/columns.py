@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 import dlt
-from dlt.common.schema.typing import TColumnSchema
+from dlt.common.schema.typing import TColumnSchema, TPartialTableSchema
 from dlt.common.schema.utils import new_table
 
 from orders_dagster.rows import path_of
@@ -65,11 +65,15 @@ def declare_decimal(schema: dlt.Schema, path: Path) -> None:
     table, column = table_and_column(path)
     parent = ""
     for name in _tables_on(path):
-        columns: list[TColumnSchema] = []
-        if name == table:
-            columns = [{"name": column, "data_type": "decimal", "nullable": True}]
-        schema.update_table(new_table(name, parent_table_name=parent or None, columns=columns))  # type: ignore[arg-type]
+        if name not in schema.tables:
+            schema.update_table(new_table(name, parent_table_name=parent))
         parent = name
+    # The columns alone: new_table would also make the table one that is appended to, not merged.
+    decimal: TColumnSchema = {"name": column, "data_type": "decimal", "nullable": True}
+    partial: TPartialTableSchema = {"name": table, "columns": {column: decimal}}
+    if table != ORDERS:
+        partial["parent"] = schema.tables[table]["parent"]
+    schema.update_table(partial)
 
 
 def _tables_on(path: Path) -> list[str]:

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-NOTHING_LOADED = "Nothing was loaded; the tables and the watermark are as they were before."
+NOTHING_LOADED = "Nothing is half loaded; the next run goes on from the watermark."
 
 
 class OrdersError(Exception):
@@ -91,7 +91,7 @@ class ApiUnavailable(OrdersError):
         self.url = url
         super().__init__(
             f"{url} failed {attempts} time{'s' if attempts != 1 else ''} in a row ({reason}). "
-            f"{NOTHING_LOADED} The next run continues from the same watermark."
+            f"{NOTHING_LOADED}"
         )
 
 
@@ -124,7 +124,7 @@ class WarehouseRefused(OrdersError):
         text = without_values(str(reason).strip().partition("\n")[0])
         super().__init__(
             f"dlt failed to {step} the orders: {type(reason).__name__}: {text[:500]} "
-            "(values are not shown). The watermark is as it was before; the next run repeats the load."
+            f"(values are not shown). {NOTHING_LOADED}"
         )
 
 

@@ -10,34 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
-from dlt.common.configuration.resolve import resolve_configuration
-from dlt.common.pipeline import get_dlt_pipelines_dir
-from dlt.pipeline.configuration import PipelineConfiguration
 from dlt.pipeline.exceptions import PipelineStepFailed
-from filelock import FileLock, Timeout
 
-from orders_dagster.columns import (
-    ORDERS,
-    WIDENING,
-    column_type,
-    identifier,
-    widen_to_decimal,
-)
-from orders_dagster.errors import (
-    WarehouseBusy,
-    WarehouseRefused,
-    causes,
-    no_values_in_logs,
-    orders_error_in,
-)
+from orders_dagster.api.session import Traffic
+from orders_dagster.columns import ORDERS, WIDENING, column_type, identifier, widen_to_decimal
+from orders_dagster.destination import file_format, orders_pipeline, where
+from orders_dagster.errors import WarehouseRefused, causes, no_values_in_logs, orders_error_in
 from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
@@ -45,10 +29,7 @@ from orders_dagster.source import orders_source
 from orders_dagster.step import WATERMARK
 from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
-from orders_dagster.warehouse import open_warehouse
-
-PIPELINE = "orders"
-DATASET = "ecommerce"
+from orders_dagster.warehouse import Warehouse, open_warehouse
 
 
 @dataclass(frozen=True)
@@ -85,66 +66,6 @@ class Synchronisation:
     warehouse: str
 
 
-def pipeline_config() -> PipelineConfiguration:
-    """dlt's own configuration of the pipeline, `[pipelines.orders]`."""
-    return resolve_configuration(
-        PipelineConfiguration(pipeline_name=PIPELINE), sections=("pipelines", PIPELINE)
-    )
-
-
-@contextmanager
-def orders_pipeline(
-    wait_seconds: float, log: Callable[[str], None] = lambda message: None
-) -> Iterator[dlt.Pipeline]:
-    """The pipeline, for one user of its working directory at a time.
-
-    Its destination is dlt's `destination_type` (DuckDB unless set), its dataset `dataset_name`
-    (`ecommerce`).
-
-    Two processes that use one working directory corrupt each other's files. Dagster's pool orders
-    the runs of one instance; the lock also holds for the command line and for other instances. It
-    goes away with the process, however that ends.
-
-    Raises:
-        WarehouseBusy: another process used it for longer than `wait_seconds`.
-    """
-    config = pipeline_config()
-    directory = Path(config.pipelines_dir or get_dlt_pipelines_dir())
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / f"{PIPELINE}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log(f"Another synchronisation is running; waiting up to {wait_seconds:.0f} s.")
-        try:
-            lock.acquire(timeout=wait_seconds)
-        except Timeout:
-            holder = f"another synchronisation (lock file {lock.lock_file})"
-            raise WarehouseBusy(holder=holder, waited_seconds=wait_seconds) from None
-    try:
-        yield _pipeline(config, directory)
-    finally:
-        lock.release()
-
-
-def inert_pipeline() -> dlt.Pipeline:
-    """The pipeline as Dagster needs it to define the asset: its destination and its dataset.
-
-    dlt makes a working directory for every pipeline; that of this one is gone when this returns.
-    """
-    with TemporaryDirectory() as directory:
-        return _pipeline(pipeline_config(), Path(directory))
-
-
-def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
-    return dlt.pipeline(
-        PIPELINE,
-        pipelines_dir=str(directory),
-        destination=config.destination_name or config.destination_type or "duckdb",
-        dataset_name=config.dataset_name or DATASET,
-    )
-
-
 def synchronise(
     settings: OrdersSettings, log: Callable[[str], None] = lambda message: None
 ) -> Synchronisation:
@@ -154,14 +75,17 @@ def synchronise(
         log: gets a line of progress every few seconds.
 
     Raises:
-        OrdersError: what to do about it is in its message; nothing was loaded.
+        OrdersError: what to do about it is in its message; nothing is half loaded.
     """
     try:
         with (
             orders_pipeline(settings.warehouse_wait_seconds, log) as pipeline,
             no_values_in_logs("dlt"),
         ):
-            return _synchronise(pipeline, settings, log)
+            run = _Run(pipeline, settings, log)
+            while not run.is_complete:
+                run.load_checkpoint()
+            return run.result()
     except PipelineStepFailed as error:
         # dlt's wrapping says where in dlt it was, not what to do; and what a warehouse says about
         # a load may quote customers' data.
@@ -172,72 +96,111 @@ def synchronise(
         raise found or WarehouseRefused(step=error.step, reason=reason) from None
 
 
-def _synchronise(
-    pipeline: dlt.Pipeline, settings: OrdersSettings, log: Callable[[str], None]
-) -> Synchronisation:
-    wait = settings.warehouse_wait_seconds
-    pipeline.drop()
-    with open_warehouse(pipeline, wait, log) as warehouse:
-        pipeline.sync_destination()
-        gone = missing_tables(warehouse)
-    watermark_before = None if gone else watermark(pipeline)
-    if gone:
-        log(f"{', '.join(gone)} is not in the warehouse any more: all orders are read again.")
-    started_at = datetime.now(UTC)
-    schema = None if gone else pipeline.schemas.get(ORDERS)
-    rows = _rows(pipeline, settings, schema, watermark_before, started_at)
-    progress = Progress(log)
-    source = orders_source(
-        settings,
-        watermark=watermark_before,
-        rows=rows,
-        on_page=progress.page,
-        started_at=started_at,
-    )
-    progress.source = source
+class _Run:
+    """One synchronisation: complete loads of about `checkpoint_orders` each, oldest first.
 
-    with _timed() as extract_seconds:
-        pipeline.extract(
-            source.dlt_source,
-            loader_file_format=_file_format(pipeline),
-            refresh="drop_sources" if gone else None,
+    After each of them the watermark is durable, so that whatever happens to this process, the next one
+    goes on from there; and no load is larger than a checkpoint, whatever the history.
+    """
+
+    def __init__(
+        self, pipeline: dlt.Pipeline, settings: OrdersSettings, log: Callable[[str], None]
+    ) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._log = log
+        pipeline.drop()
+        with self._warehouse() as warehouse:
+            pipeline.sync_destination()
+            self._gone = missing_tables(warehouse)
+            self._rows_before = 0 if self._gone else Counts(warehouse, settings).rows()
+        if self._gone:
+            log(
+                f"{', '.join(self._gone)} is not in the warehouse any more: all orders are read again."
+            )
+        self._watermark_before = None if self._gone else watermark(pipeline)
+        self._started_at = datetime.now(UTC)
+        self._rows = _rows(pipeline, settings, self._watermark_before, self._started_at)
+        self._traffic = Traffic()
+        self._progress = Progress(log)
+        self._loads: list[str] = []
+        self._pages = self._unchanged = 0
+        self._extract = self._normalize = self._load = 0.0
+        self.is_complete = False
+
+    def load_checkpoint(self) -> None:
+        """Read from the watermark on, up to the next checkpoint, and load that."""
+        is_first = not self._loads
+        known = None if is_first and self._gone else self._pipeline.schemas.get(ORDERS)
+        schema = known.clone() if known else None  # as it is: dlt changes its own while it extracts
+        self._rows.values.column_type = lambda path: column_type(schema, path)
+        source = orders_source(
+            self._settings,
+            start=self._start(is_first),
+            rows=self._rows,
+            traffic=self._traffic,
+            on_page=self._progress.page,
+            started_at=self._started_at,
         )
-    progress.line("Read")
-    with _timed() as normalize_seconds:
-        pipeline.normalize()
-    log(f"Normalized in {normalize_seconds():.1f} s, loading.")
-    with open_warehouse(pipeline, wait, log) as warehouse, _timed() as load_seconds:
-        before = Counts(warehouse, settings)
-        rows_before = before.rows()
-        unchanged = before.unchanged(rows)
-        for path in rows.values.decimal_paths:
-            if rows.values.column_type(path) == "bigint":
-                widen_to_decimal(warehouse, path)
-        loads = pipeline.load().loads_ids
-    with open_warehouse(pipeline, wait, log) as warehouse:  # a new one, which sees what was loaded
-        after = Counts(warehouse, settings)
-        rows_after, loaded, newest = after.rows(), after.loaded_by(loads), after.newest()
-    new = rows_after - rows_before
-    return Synchronisation(
-        loaded=loaded,
-        new=new,
-        updated=loaded - new - unchanged,
-        unchanged=unchanged,
-        rejected=len(rows.rejected),
-        rows_in_table=rows_after,
-        watermark_before=watermark_before,
-        watermark_after=watermark(pipeline),
-        lag_seconds=_seconds_since(newest),
-        pages=source.paginator.pages,
-        requests=source.traffic.requests,
-        retries=source.traffic.retries,
-        bytes=source.traffic.bytes,
-        extract_seconds=extract_seconds(),
-        normalize_seconds=normalize_seconds(),
-        load_seconds=load_seconds(),
-        schema=pipeline.schemas.get(ORDERS),
-        warehouse=where(pipeline),
-    )
+        self._progress.starts(source.paginator)
+        with _timed() as seconds:
+            self._pipeline.extract(
+                source.dlt_source,
+                loader_file_format=file_format(self._pipeline),
+                refresh="drop_sources" if is_first and self._gone else None,
+            )
+        self._extract += seconds()
+        self._progress.line("Read")
+        with _timed() as seconds:
+            self._pipeline.normalize()
+        self._normalize += seconds()
+        self._log(f"Normalized in {seconds():.1f} s, loading.")
+        with self._warehouse() as warehouse, _timed() as seconds:
+            self._unchanged += Counts(warehouse, self._settings).unchanged(self._rows)
+            self._rows.read_again.clear()
+            for path in self._rows.values.decimal_paths:
+                if column_type(schema, path) == "bigint":
+                    widen_to_decimal(warehouse, path)
+            self._loads += self._pipeline.load().loads_ids
+        self._load += seconds()
+        self._pages += source.paginator.pages
+        self.is_complete = source.paginator.is_complete
+
+    def result(self) -> Synchronisation:
+        with self._warehouse() as warehouse:  # a new one, which sees what was loaded
+            after = Counts(warehouse, self._settings)
+            rows, loaded, newest = after.rows(), after.loaded_by(self._loads), after.newest()
+        new = rows - self._rows_before
+        return Synchronisation(
+            loaded=loaded,
+            new=new,
+            updated=max(0, loaded - new - self._unchanged),
+            unchanged=self._unchanged,
+            rejected=len(self._rows.rejected),
+            rows_in_table=rows,
+            watermark_before=self._watermark_before,
+            watermark_after=watermark(self._pipeline),
+            lag_seconds=_seconds_since(newest),
+            pages=self._pages,
+            requests=self._traffic.requests,
+            retries=self._traffic.retries,
+            bytes=self._traffic.bytes,
+            extract_seconds=self._extract,
+            normalize_seconds=self._normalize,
+            load_seconds=self._load,
+            schema=self._pipeline.schemas.get(ORDERS),
+            warehouse=where(self._pipeline),
+        )
+
+    def _start(self, is_first: bool) -> datetime:
+        """Where to read from: the watermark, the first time minus the lag."""
+        start = self._settings.initial_value
+        newest = self._watermark_before if is_first else watermark(self._pipeline)
+        lag = timedelta(seconds=self._settings.lag_seconds if is_first else 0)
+        return newest - lag if newest is not None and newest > start + lag else start
+
+    def _warehouse(self) -> AbstractContextManager[Warehouse]:
+        return open_warehouse(self._pipeline, self._settings.warehouse_wait_seconds, self._log)
 
 
 def watermark(pipeline: dlt.Pipeline) -> datetime | None:
@@ -248,53 +211,25 @@ def watermark(pipeline: dlt.Pipeline) -> datetime | None:
     return state.astimezone(UTC) if isinstance(state, datetime) else None
 
 
-def where(pipeline: dlt.Pipeline) -> str:
-    """Where the tables are, for people. Without credentials."""
-    client = pipeline.destination_client()
-    credentials = getattr(client.config, "credentials", None)
-    database = getattr(credentials, "database", None)
-    name = pipeline.destination.destination_name
-    is_file = name == "duckdb" and isinstance(database, str)
-    return (
-        f"{Path(database).resolve()}"
-        if is_file and database
-        else f"{name}, {pipeline.dataset_name}"
-    )
-
-
 def _rows(
-    pipeline: dlt.Pipeline,
-    settings: OrdersSettings,
-    known: dlt.Schema | None,
-    since: datetime | None,
-    now: datetime,
+    pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None, now: datetime
 ) -> Rows:
-    """Rows that know the types the columns have already."""
-    schema = known.clone() if known else None  # as it was: dlt changes its own while it extracts
-    key = column_type(schema, path_of(settings.primary_key))
+    """Rows that know the type the key has already; `load_checkpoint` tells them the other types."""
+    key = (
+        None
+        if since is None
+        else column_type(pipeline.schemas[ORDERS], path_of(settings.primary_key))
+    )
     return Rows(
         settings.primary_key,
         settings.cursor_path,
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
         identifier=identifier,
-        values=Values(
-            lambda path: column_type(schema, path),
-            widens=pipeline.destination.destination_name in WIDENING,
-        ),
+        values=Values(widens=pipeline.destination.destination_name in WIDENING),
         watermark=since,
         now=now,
     )
-
-
-def _file_format(pipeline: dlt.Pipeline) -> Any:
-    """Parquet, where it can be loaded: its columns have types.
-
-    From JSON lines DuckDB guesses the types by a sample of each file, and takes an id for a UUID or a
-    date; INSERT statements, dlt's default there, round decimals and are five times slower.
-    """
-    formats = pipeline.destination.capabilities().supported_loader_file_formats
-    return "parquet" if "parquet" in formats else None
 
 
 @contextmanager

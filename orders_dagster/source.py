@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from dlt.extract.source import DltSource
@@ -18,7 +18,13 @@ from dlt.sources.rest_api import rest_api_source
 
 from orders_dagster.api.connect import connect
 from orders_dagster.api.page import PageShape
-from orders_dagster.api.paging import OffsetPaginator, OrdersPaginator, Paging, SeekPaginator
+from orders_dagster.api.paging import (
+    Checkpoint,
+    OffsetPaginator,
+    OrdersPaginator,
+    Paging,
+    SeekPaginator,
+)
 from orders_dagster.api.query import first_request, next_requests
 from orders_dagster.api.session import ApiSession, Traffic
 from orders_dagster.columns import ORDERS, column_name
@@ -40,28 +46,27 @@ class OrdersSource:
 def orders_source(
     settings: OrdersSettings,
     *,
-    watermark: datetime | None = None,
+    start: datetime | None = None,
     rows: Rows | None = None,
+    traffic: Traffic | None = None,
     on_page: Callable[[int], None] = lambda orders: None,
     started_at: datetime | None = None,
 ) -> OrdersSource:
     """Build the source. Touches neither the network nor the warehouse until it is iterated.
 
     Args:
-        watermark: the newest modification date that is loaded, UTC; None for a first load.
-        rows: what turns orders into rows; a new one by default.
+        start: where the reading starts, UTC; `initial_value` by default.
+        rows, traffic: what turns orders into rows, and counts what goes over the wire; new ones by
+            default.
         on_page: called for each page with its number of orders, in the thread that extracts.
         started_at: the time the watermark never passes, UTC; now by default.
     """
-    traffic = Traffic()
+    traffic = traffic or Traffic()
     session, auth = connect(settings, traffic)
     rows = rows or Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
     started_at = started_at or datetime.now(UTC)
-    start = settings.initial_value
-    if watermark is not None:
-        lag = timedelta(seconds=settings.lag_seconds)
-        start = watermark - lag if watermark > start + lag else start
-    paginator = _paginator(settings, session, start)
+    start = start or settings.initial_value
+    paginator = _paginator(settings, session, start, started_at)
     config: dict[str, Any] = {
         "client": {"base_url": settings.base_url, "auth": auth, "session": session},
         "resource_defaults": {
@@ -97,7 +102,9 @@ def inert_source() -> DltSource:
     return orders_source(OrdersSettings()).dlt_source
 
 
-def _paginator(settings: OrdersSettings, session: ApiSession, start: datetime) -> OrdersPaginator:
+def _paginator(
+    settings: OrdersSettings, session: ApiSession, start: datetime, started_at: datetime
+) -> OrdersPaginator:
     paging = Paging(
         limit_param=settings.limit_param,
         offset_param=settings.offset_param,
@@ -107,7 +114,8 @@ def _paginator(settings: OrdersSettings, session: ApiSession, start: datetime) -
     )
     if settings.paging == "offset":
         return OffsetPaginator(paging)
-    return SeekPaginator(paging, start)
+    checkpoint = Checkpoint(settings.checkpoint_orders, not_after=started_at)
+    return SeekPaginator(paging, start, checkpoint)
 
 
 def page_shape(settings: OrdersSettings, session: ApiSession) -> PageShape:

@@ -33,6 +33,7 @@ PLAIN = (
     "changes",
     "progress",
     "tables",
+    "destination",
     "pipeline",
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""

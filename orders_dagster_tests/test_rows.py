@@ -729,3 +729,14 @@ def test_only_a_column_of_whole_numbers_becomes_decimal(before: str, after: str)
 def test_a_decimal_has_29_digits_before_the_point_and_9_behind(number: str, fits: bool) -> None:
     """dlt's DECIMAL(38, 9), for every destination; more digits would be rounded or refused."""
     assert fits_decimal(Decimal(number)) is fits
+
+
+def test_declaring_a_decimal_leaves_the_table_one_that_is_merged() -> None:
+    """Appended to, it would hold every changed order twice."""
+    schema = dlt.Schema("orders")
+    schema.update_table(new_table("orders", write_disposition="merge"))
+
+    declare_decimal(schema, ("total",))
+    declare_decimal(schema, ("items", LIST, "price"))
+
+    assert schema.tables["orders"]["write_disposition"] == "merge"

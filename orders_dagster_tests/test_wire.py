@@ -47,7 +47,7 @@ def test_after_the_third_retry_the_run_stops_and_nothing_is_half_loaded(
     store.change(new=300)
     store.script("ok", *[fault] * 4)
 
-    with pytest.raises(ApiUnavailable, match="failed 4 times in a row.*Nothing was loaded"):
+    with pytest.raises(ApiUnavailable, match="failed 4 times in a row.*Nothing is half loaded"):
         project.synchronise()
 
     assert project.orders() == before

@@ -44,6 +44,20 @@ class Paging:
     shape: PageShape
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a reading may stop, to be loaded and to go on from there.
+
+    Attributes:
+        orders: not before so many have been read.
+        not_after: not behind this time, UTC, which the watermark never passes: the next reading would
+            start there and read the same again.
+    """
+
+    orders: int
+    not_after: datetime
+
+
 class OrdersPaginator(BasePaginator):
     """What both ways of paging share: offsets, counting, and noticing an offset that is ignored."""
 
@@ -52,6 +66,8 @@ class OrdersPaginator(BasePaginator):
         self.paging = paging
         self.shape = paging.shape
         self.pages = 0
+        self.rows = 0
+        self.is_complete = True
         self.first_total: int | None = None
         self.offset = 0
         self._total_is_trusted = False
@@ -73,6 +89,7 @@ class OrdersPaginator(BasePaginator):
         if self.first_total is None:
             self.first_total = total
         self.pages += 1
+        self.rows += len(rows)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
         is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
         self._keys = keys
@@ -104,8 +121,11 @@ class SeekPaginator(OrdersPaginator):
     the total, it excludes the start of the window, it ignores the offset where it is not needed.
     """
 
-    def __init__(self, paging: Paging, start: datetime) -> None:
+    def __init__(
+        self, paging: Paging, start: datetime, checkpoint: Checkpoint | None = None
+    ) -> None:
         super().__init__(paging)
+        self._checkpoint = checkpoint
         self._format = paging.shape.cursor_format
         self._step = step_of(self._format)
         self._start_text = write_time(start, self._format)
@@ -166,6 +186,13 @@ class SeekPaginator(OrdersPaginator):
             self.offset = seen
         else:
             self._start_text, self.offset, self._edge = text, 0, last
+            self._stop_at_checkpoint(last)
+
+    def _stop_at_checkpoint(self, last: datetime | None) -> None:
+        """All orders before the last row's time have been read, so the next reading can start there."""
+        to = self._checkpoint
+        if to and last and self.rows >= to.orders and last <= to.not_after:
+            self._has_next_page = self.is_complete = False
 
     def _text(self, last: datetime) -> str:
         return write_time(last - self._step if self._excludes_start else last, self._format)

@@ -1,0 +1,104 @@
+"""The dlt pipeline: where it loads to, in which files, and for one user at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dlt
+from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.pipeline.configuration import PipelineConfiguration
+from filelock import FileLock, Timeout
+
+from orders_dagster.errors import WarehouseBusy
+
+PIPELINE = "orders"
+DATASET = "ecommerce"
+
+
+def pipeline_config() -> PipelineConfiguration:
+    """dlt's own configuration of the pipeline, `[pipelines.orders]`."""
+    return resolve_configuration(
+        PipelineConfiguration(pipeline_name=PIPELINE), sections=("pipelines", PIPELINE)
+    )
+
+
+@contextmanager
+def orders_pipeline(
+    wait_seconds: float, log: Callable[[str], None] = lambda message: None
+) -> Iterator[dlt.Pipeline]:
+    """The pipeline, for one user of its working directory at a time.
+
+    Its destination is dlt's `destination_type` (DuckDB unless set), its dataset `dataset_name`
+    (`ecommerce`).
+
+    Two processes that use one working directory corrupt each other's files. Dagster's pool orders
+    the runs of one instance; the lock also holds for the command line and for other instances. It
+    goes away with the process, however that ends.
+
+    Raises:
+        WarehouseBusy: another process used it for longer than `wait_seconds`.
+    """
+    config = pipeline_config()
+    directory = Path(config.pipelines_dir or get_dlt_pipelines_dir())
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / f"{PIPELINE}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"Another synchronisation is running; waiting up to {wait_seconds:.0f} s.")
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            holder = f"another synchronisation (lock file {lock.lock_file})"
+            raise WarehouseBusy(holder=holder, waited_seconds=wait_seconds) from None
+    try:
+        yield _pipeline(config, directory)
+    finally:
+        lock.release()
+
+
+def inert_pipeline() -> dlt.Pipeline:
+    """The pipeline as Dagster needs it to define the asset: its destination and its dataset.
+
+    dlt makes a working directory for every pipeline; that of this one is gone when this returns.
+    """
+    with TemporaryDirectory() as directory:
+        return _pipeline(pipeline_config(), Path(directory))
+
+
+def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
+    return dlt.pipeline(
+        PIPELINE,
+        pipelines_dir=str(directory),
+        destination=config.destination_name or config.destination_type or "duckdb",
+        dataset_name=config.dataset_name or DATASET,
+    )
+
+
+def where(pipeline: dlt.Pipeline) -> str:
+    """Where the tables are, for people. Without credentials."""
+    client = pipeline.destination_client()
+    credentials = getattr(client.config, "credentials", None)
+    database = getattr(credentials, "database", None)
+    name = pipeline.destination.destination_name
+    is_file = name == "duckdb" and isinstance(database, str)
+    return (
+        f"{Path(database).resolve()}"
+        if is_file and database
+        else f"{name}, {pipeline.dataset_name}"
+    )
+
+
+def file_format(pipeline: dlt.Pipeline) -> Any:
+    """Parquet, where it can be loaded: its columns have types.
+
+    From JSON lines DuckDB guesses the types by a sample of each file, and takes an id for a UUID or a
+    date; INSERT statements, dlt's default there, round decimals and are five times slower.
+    """
+    formats = pipeline.destination.capabilities().supported_loader_file_formats
+    return "parquet" if "parquet" in formats else None
