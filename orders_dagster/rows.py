@@ -173,7 +173,12 @@ class Rows:
         `shipTo` and `ship_to` would be one column, and the value of one of them lost: the one that is
         spelt like the column keeps it. What dlt writes beside the fields has names of its own.
         """
-        column = wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
+        wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
+        # Two underscores are dlt's: they stand between the levels of an object, and before a variant.
+        wanted = re.sub("__+", "_", wanted)
+        if not any(character.isalnum() for character in wanted):
+            wanted = "unnamed"
+        column = wanted
         spelt_so = self.identifier(wanted)
         taken = {self.identifier(given) for given in self._columns[path].values()}
         taken |= {self.identifier(own[-1]) for own in self._ours if own[:-1] == path}

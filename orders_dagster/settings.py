@@ -108,6 +108,9 @@ AUTH_TYPES: dict[str, type[_Table]] = {
 }
 
 
+AUTH_KEYS = {name for model in AUTH_TYPES.values() for name in model.model_fields}
+
+
 class Retry(_Table):
     status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (429, 500, 502, 503, 504)
     max_retries: Annotated[int, Field(ge=0)] = 3
@@ -130,7 +133,7 @@ class OrdersSettings(_Table):
     cursor_path: Annotated[str, Field(min_length=1)] = "last_modified_date"
     cursor_format: str = "iso"
     initial_value: datetime = datetime(2000, 1, 1, tzinfo=UTC)
-    lag_seconds: Annotated[float, Field(ge=0)] = 300
+    lag_seconds: Annotated[float, Field(ge=0, le=10 * 366 * 86_400)] = 300
 
     page_size: PositiveInt = 200
     limit_param: Annotated[str, Field(min_length=1)] = "limit"
@@ -166,7 +169,10 @@ class OrdersSettings(_Table):
     @field_validator("initial_value")
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("must be a time within the calendar in UTC") from None
 
     @field_validator("cursor_format")
     @classmethod
@@ -330,6 +336,13 @@ class _Lookup:
                 return {key: whole}
             values |= {name: value for name, value in whole.items() if not _is_placeholder(value)}
             values |= self.table(model, (key,), of=provider)
+        if key == "auth":
+            # Keys of another kind of login, from a provider that this one's type has overruled.
+            values = {
+                name: value
+                for name, value in values.items()
+                if name in model.model_fields or name not in AUTH_KEYS
+            }
         return {key: values} if values else {}
 
     def _auth_type(self, key: str) -> str:
@@ -441,5 +454,5 @@ def _may_be_shown(key: str, value: Any) -> bool:
     table, _, name = key.rpartition(".")
     if isinstance(value, str):
         holds_more = key in ("auth", "retry", "params", "auth.extra") or table in ("params", "auth")
-        return name not in secrets and not holds_more and "@" not in value
+        return name not in secrets and not holds_more and not {"@", "?"} & set(value)
     return isinstance(value, (int, float)) and name not in secrets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -348,3 +349,61 @@ def test_braces_in_the_path_are_the_apis_own(
     project.set(path="/v1/{shop}/orders")
 
     assert project.synchronise().loaded == len(ONE_PER_SECOND)
+
+
+def test_a_row_that_leaves_its_ties_pulls_no_other_past_the_reader(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3 where an offset is needed: of five orders in one second, the first is changed in between."""
+    orders = [order(n, 0) for n in range(5)] + [order(n, n) for n in range(5, 12)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if (
+            query["offset"] not in ("0",)
+            and orders[0]["last_modified_date"] == order(0, 0)["last_modified_date"]
+        ):
+            orders[0] |= {"last_modified_date": order(0, 50)["last_modified_date"]}
+        return page(orders, query)
+
+    serve(answer)
+
+    project.synchronise()
+    project.synchronise()
+
+    assert loaded(project) == set(range(12))
+
+
+def test_ties_in_another_order_each_time_over_many_pages_are_all_read(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T16 with more ties than a page holds: no two requests see them in the same order."""
+    ties = [order(n, 0) for n in range(23)] + [order(23, 1)]
+    seed = 7
+    print(f"seed {seed}")
+    shuffle = random.Random(seed)
+
+    def answer(query: dict[str, str]) -> Answer:
+        mixed = ties[:-1]
+        shuffle.shuffle(mixed)
+        return page([*mixed, ties[-1]], query)
+
+    serve(answer)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(24))
+
+
+@pytest.mark.parametrize("name", ["", " ", "__", "%", "a__b", "x__v_text"])
+def test_an_odd_field_name_gets_a_column_and_loses_nothing(
+    project: Project, serve: Callable[[Answering], Api], name: str
+) -> None:
+    """One such field must not stop every run, nor take the column of another."""
+    orders = [order(n, n) | {name: f"odd {n}", "a": {"b": 1}, "x": 5} for n in range(3)]
+    serve(lambda query: page(orders, query))
+
+    project.synchronise()
+
+    rows = project.query("SELECT * FROM ecommerce.orders")
+    assert all(any(str(value).startswith("odd ") for value in row) for row in rows)
+    assert project.query("SELECT DISTINCT a__b, x FROM ecommerce.orders") == [(1, 5)]

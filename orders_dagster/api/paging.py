@@ -25,6 +25,9 @@ from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
 
+READ_TIES_AGAIN = 50
+"""How often one timestamp is read again whose orders come in another order each time."""
+
 ONE_SECOND = timedelta(seconds=1)
 
 
@@ -59,7 +62,7 @@ class Checkpoint:
 
 
 class OrdersPaginator(BasePaginator):
-    """What both ways of paging share: offsets, counting, and noticing an offset that is ignored."""
+    """What both ways of paging share: checking, counting, and giving up when pages never add up."""
 
     def __init__(self, paging: Paging) -> None:
         super().__init__()
@@ -72,14 +75,14 @@ class OrdersPaginator(BasePaginator):
         self.offset = 0
         self._total_is_trusted = False
         self._disagreements = 0
-        self._keys: list[Any] = []
+        self._keys: list[str] = []
 
     def init_request(self, request: Request) -> None:
         request.params = dict(request.params or {})
-        request.params[self.paging.limit_param] = self.paging.page_size
         self.update_request(request)
 
     def update_request(self, request: Request) -> None:
+        request.params[self.paging.limit_param] = self.paging.page_size
         request.params[self.paging.offset_param] = self.offset
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
@@ -100,9 +103,9 @@ class OrdersPaginator(BasePaginator):
     ) -> None:
         raise NotImplementedError
 
-    def _disagree(self, response: Response, seen: int, total: int) -> None:
+    def _disagree(self, response: Response, seen: int, total: int, attempts: int) -> None:
         self._disagreements += 1
-        if self._disagreements > READ_AGAIN:
+        if self._disagreements > attempts:
             url = self.shape.redact(response.url)
             raise PagesDisagree(url=url, seen=seen, total=total, attempts=self._disagreements)
 
@@ -117,9 +120,24 @@ class OrdersPaginator(BasePaginator):
 class SeekPaginator(OrdersPaginator):
     """Moves the start of the window to the last row read; the offset counts only its ties.
 
-    Three things that an API may do are noticed and coped with: it reports the size of the page for
-    the total, it excludes the start of the window, it ignores the offset where it is not needed.
+    Orders that share one timestamp over several pages are the one place where an offset is needed, and
+    where a row that moves away pulls its successors past the reader. So each such page overlaps the one
+    before by a row; if that row is not there, the timestamp is read again; and what follows is always
+    read from the next timestamp on, never from an offset.
+
+    Two more things that an API may do are noticed and coped with: it reports the size of the page for
+    the total, it excludes the start of the window.
     """
+
+    _start: datetime
+    _start_text: str
+    _edge: datetime | None  # the last row read: it has to appear again
+    _undated: bool  # the page holds no order with a readable date
+    _overlaps: bool  # pages of ties overlap by a row, as long as the order of the ties holds
+    _mismatches: int
+    _last_key: str | None
+    _tied: set[str]
+    _found_more: bool
 
     def __init__(
         self, paging: Paging, start: datetime, checkpoint: Checkpoint | None = None
@@ -128,74 +146,155 @@ class SeekPaginator(OrdersPaginator):
         self._checkpoint = checkpoint
         self._format = paging.shape.cursor_format
         self._step = step_of(self._format)
-        self._start_text = write_time(start, self._format)
-        self._edge: datetime | None = None  # the last row read, which has to appear again
-        self._probes_total = False
-        self._probes_edge = False
+        self._largest = 0
         self._excludes_start = False
+        self._probes_edge = False
+        self._probed: tuple[int, datetime | None] | None = None
+        self._go_to(start)
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
         for name, template in self.paging.params.items():
             request.params[name] = template.replace("{start}", self._start_text)
+        if self._probed is not None:
+            request.params[self.paging.limit_param] = 1
+        if self._overlaps and self.offset:
+            request.params[self.paging.offset_param] = self.offset - 1
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         times = self._times(response, rows)
+        self._largest = max(self._largest, len(rows))
+        if self._probed is not None:
+            self._judge_total(total)
+        elif self.offset:
+            self._turn_page_of_ties(response, rows, times, is_repeated)
+        elif self._edge is None or not self._looks_behind_edge(times):
+            self._turn_first_page(response, rows, times, total)
+
+    def _turn_first_page(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """A page from the start of the window."""
         last = max(times, default=None)
-        seen = self.offset + len(rows)
-        if is_repeated:
-            # All there is has been read, unless a full page of one timestamp hides what follows.
-            hides = len(rows) >= self.paging.page_size or (total is not None and total > seen)
-            if hides and not self._probes_total:
-                raise self._offset_is_ignored(response)
-            self._has_next_page = False
-            return
-        if self._edge is not None and self.offset == 0 and self._looks_behind_edge(times):
-            return
-        if self._probes_total:
-            # A page behind what the total called the end: it was the size of the page.
-            self._probes_total = False
-            if not rows:
-                self._has_next_page = False
-                return
-            self.shape.reports_total = False
-            total = None
         if not rows:
-            if total is not None and total > self.offset:
-                self._disagree(response, self.offset, total)  # ask for the same page again
+            if total:
+                self._disagree(response, 0, total, READ_AGAIN)  # ask for the same page again
             else:
                 self._has_next_page = False
             return
-        self._disagreements = 0
-        self._total_is_trusted = self._total_is_trusted or (total is not None and total > seen)
-        if total is not None and seen >= total:
-            if self._total_is_trusted and len(rows) < self.paging.page_size:
-                self._has_next_page = False
+        if self._excludes_start and last is not None and self._start - last >= self._step:
+            raise self.shape.not_understood(
+                response,
+                f"its filter excludes only a part of what {self._start_text} names",
+                "sources.orders.cursor_format to one that is as precise as the data",
+            )
+        self._total_is_trusted = self._total_is_trusted or (total is not None and total > len(rows))
+        if total is not None and len(rows) >= total:
+            if self._total_is_trusted:
+                if len(rows) < self.paging.page_size:
+                    self._has_next_page = False
+                    return
+            elif len(rows) > 1:
+                self._probed = (total, last)
                 return
-            if not self._total_is_trusted:
-                self._probes_total, self.offset = True, seen
-                return
-        self._move_to(last, seen)
+        self._continue_from(last, len(rows))
 
-    def _move_to(self, last: datetime | None, seen: int) -> None:
-        """The start to the last row read, or the offset on if that is where the start is."""
-        text = self._text(last) if last else self._start_text
-        if text == self._start_text:
-            self.offset = seen
-        else:
-            self._start_text, self.offset, self._edge = text, 0, last
+    def _continue_from(self, last: datetime | None, seen: int) -> None:
+        """On to the last row read, or into its ties if it is the start already."""
+        if last is not None and self._text(last) != self._start_text:
+            self._disagreements = 0
+            self._go_to(last)
+            self._edge = last
             self._stop_at_checkpoint(last)
+            return
+        self._undated = last is None
+        # A page of one row has no room for another beside the one that is read again.
+        self._overlaps = self._overlaps and self._largest > 1
+        self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
+        if not self._overlaps:
+            self._tied.update(self._keys)
 
-    def _stop_at_checkpoint(self, last: datetime | None) -> None:
+    def _turn_page_of_ties(
+        self, response: Response, rows: list[Any], times: list[datetime], is_repeated: bool
+    ) -> None:
+        """A page at an offset from the start: more rows of the start's timestamp, or what follows."""
+        is_behind = any(self._text(time) != self._start_text for time in times)
+        if self._overlaps:
+            if self._keys[:1] != [self._last_key]:
+                # A row has moved away, or the rows come in another order each time.
+                self._mismatches += 1
+                self._overlaps = self._mismatches <= READ_AGAIN
+                self.offset = 0
+            elif is_behind or len(rows) == 1:
+                self._leave_ties()
+            else:
+                self.offset += len(rows) - 1
+                self._last_key = self._keys[-1]
+            return
+        if is_repeated:
+            if len(rows) >= self.paging.page_size:
+                raise self._offset_is_ignored(response)
+            self._leave_ties()
+            return
+        ties = [
+            key
+            for key, row in zip(self._keys, rows, strict=True)
+            if self._is_tied(value_at(row, self.shape.cursor_path))
+        ]
+        known = len(self._tied)
+        self._tied.update(ties)
+        self._found_more = self._found_more or len(self._tied) > known
+        if rows and not is_behind:
+            self.offset += len(rows)
+            return
+        there_are = self.offset + len(ties)
+        if self._found_more or len(self._tied) < there_are:
+            # In an order that changes, one pass does not see them all: another one, from the start.
+            self._disagree(response, len(self._tied), there_are, READ_TIES_AGAIN)
+            self.offset, self._found_more = 0, False
+        else:
+            self._leave_ties()
+
+    def _leave_ties(self) -> None:
+        """On to the next timestamp. Orders without one come last, so that nothing follows them."""
+        if self._undated:
+            self._has_next_page = False
+        else:
+            self._go_to(self._start + self._step)
+
+    def _go_to(self, start: datetime) -> None:
+        self._start = start
+        self._start_text = self._text(start)
+        self.offset = 0
+        self._edge = None
+        self._undated = False
+        self._overlaps = True
+        self._mismatches = 0
+        self._last_key = None
+        self._tied = set()
+        self._found_more = False
+
+    def _stop_at_checkpoint(self, last: datetime) -> None:
         """All orders before the last row's time have been read, so the next reading can start there."""
         to = self._checkpoint
-        if to and last and self.rows >= to.orders and last <= to.not_after:
+        if to and self.rows >= to.orders and last <= to.not_after:
             self._has_next_page = self.is_complete = False
 
-    def _text(self, last: datetime) -> str:
-        return write_time(last - self._step if self._excludes_start else last, self._format)
+    def _judge_total(self, total: int | None) -> None:
+        """Asked again for one order only: the number of orders stays, the size of a page does not."""
+        assert self._probed is not None
+        before, last = self._probed
+        self._probed = None
+        if total is not None and total > 1:
+            self._total_is_trusted = True
+            if total <= before and before < self.paging.page_size:
+                self._has_next_page = False
+                return
+        else:
+            self.shape.reports_total = False
+        self._continue_from(last, before)
 
     def _looks_behind_edge(self, times: list[datetime]) -> bool:
         """Whether to ask once more from one step earlier: the row the window now starts with is not
@@ -207,12 +306,23 @@ class SeekPaginator(OrdersPaginator):
         if self._probes_edge:
             self._probes_edge = False
             self._excludes_start = is_there
+            self._start_text = self._text(self._start)
         elif not is_there and not self._excludes_start:
             self._probes_edge = True
             self._start_text = write_time(self._edge - self._step, self._format)
             return True
         self._edge = None
         return False
+
+    def _text(self, time: datetime) -> str:
+        """A time as the start of a window that includes it."""
+        return write_time(time - self._step if self._excludes_start else time, self._format)
+
+    def _is_tied(self, value: Any) -> bool:
+        try:
+            return self._text(read_time(value, self._format)) == self._start_text
+        except UnreadableTime:
+            return True
 
     def _times(self, response: Response, rows: list[Any]) -> list[datetime]:
         """The times of a page. Orders without a readable one do not move the window.
@@ -267,7 +377,7 @@ class OffsetPaginator(OrdersPaginator):
         if rows and not (self._total_is_trusted and total is not None and self.offset >= total):
             return
         if total is not None and len(self._seen) < total:
-            self._disagree(response, len(self._seen), total)
+            self._disagree(response, len(self._seen), total, READ_AGAIN)
             self.offset = 0
             return
         self._has_next_page = False

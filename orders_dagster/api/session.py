@@ -326,7 +326,7 @@ def _names_charset(response: Response) -> bool:
 def _retry_after_seconds(response: Response) -> float | None:
     """RFC 9110, section 10.2.3: a number of seconds, or a date."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.replace(".", "", 1).isdigit():
+    if value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
