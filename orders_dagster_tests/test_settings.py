@@ -365,7 +365,7 @@ def test_an_empty_total_path_is_a_value(project: Project, toml: Toml, place: str
         ("total_path", "[[", "must be a JSONPath"),
         ("initial_value", "yesterday", "valid datetime"),
         ("lag_seconds", "-1", "greater than or equal to 0"),
-        ("lag_seconds", "nan", "greater than or equal to 0"),
+        ("lag_seconds", "nan", "less than or equal to 316224000"),
         ("page_size", "0", "greater than or equal to 1"),
         ("page_size", "2.5", "valid integer"),
         ("paging", "cursor", "'seek' or 'offset'"),
