@@ -19,7 +19,7 @@ from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from requests import PreparedRequest
 
 from orders_dagster.api.session import ApiSession
-from orders_dagster.errors import NOTHING_LOADED, CredentialsRefused, SettingsError
+from orders_dagster.errors import NOTHING_LOADED, SettingsError
 
 MARGIN_SECONDS = 30.0
 """Renew so long before the expiry: a request may wait that long in a queue, and clocks differ."""
@@ -98,6 +98,3 @@ def lifetime_seconds(expires_in: Any) -> float:
     except (TypeError, ValueError):
         return DEFAULT_LIFETIME_SECONDS
     return seconds if 0 < seconds < float("inf") else DEFAULT_LIFETIME_SECONDS
-
-
-__all__ = ["CredentialsRefused", "RenewingClientCredentials", "lifetime_seconds"]
