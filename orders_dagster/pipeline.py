@@ -26,7 +26,7 @@ from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import orders_source
-from orders_dagster.step import WATERMARK
+from orders_dagster.step import COLUMNS, WATERMARK
 from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, open_warehouse
@@ -205,10 +205,16 @@ class _Run:
 
 def watermark(pipeline: dlt.Pipeline) -> datetime | None:
     """The newest modification date that is durably loaded, UTC; None before the first load."""
+    newest = _state(pipeline, WATERMARK)
+    return newest.astimezone(UTC) if isinstance(newest, datetime) else None
+
+
+def _state(pipeline: dlt.Pipeline, name: str) -> Any:
+    """What step.py has left in dlt's state of the resource, or None."""
     state: Any = pipeline.state
-    for key in ("sources", ORDERS, "resources", ORDERS, WATERMARK):
+    for key in ("sources", ORDERS, "resources", ORDERS, name):
         state = state.get(key) if isinstance(state, dict) else None
-    return state.astimezone(UTC) if isinstance(state, datetime) else None
+    return state
 
 
 def _rows(
@@ -220,11 +226,13 @@ def _rows(
         if since is None
         else column_type(pipeline.schemas[ORDERS], path_of(settings.primary_key))
     )
+    columns = [] if since is None else _state(pipeline, COLUMNS) or []
     return Rows(
         settings.primary_key,
         settings.cursor_path,
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
+        columns={tuple(path): dict(names) for path, names in columns},
         identifier=identifier,
         values=Values(widens=pipeline.destination.destination_name in WIDENING),
         watermark=since,

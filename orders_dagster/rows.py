@@ -58,6 +58,8 @@ class Rows:
         now: the start of the run, UTC; orders dated later are read again by every run.
         read_again: the orders not newer than the watermark, or later than now, with the newest time
             they were seen with: those that this run may have read only once more.
+        columns: the name in a row of each field there has been, by the path of its object: what was
+            given once is kept, or the fields of two spellings would swap their columns.
         newest: the newest modification date seen, UTC.
         orders: how many, repeated reads included.
         rejected: the ids of those that were rejected.
@@ -75,7 +77,7 @@ class Rows:
     newest: datetime | None = None
     orders: int = 0
     rejected: set[str] = field(default_factory=set)
-    _columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
+    columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
@@ -150,7 +152,7 @@ class Rows:
         null. So are the two fields that `row` sets.
         """
         row: dict[str, Any] = {}
-        columns = self._columns.setdefault(path, {})
+        columns = self.columns.setdefault(path, {})
         for name, value in fields.items():
             if value is None:
                 continue
@@ -180,14 +182,14 @@ class Rows:
             wanted = "unnamed"
         column = wanted
         spelt_so = self.identifier(wanted)
-        taken = {self.identifier(given) for given in self._columns[path].values()}
+        taken = {self.identifier(given) for given in self.columns[path].values()}
         taken |= {self.identifier(own[-1]) for own in self._ours if own[:-1] == path}
         if spelt_so in fields and spelt_so != name:
             taken.add(spelt_so)
         n = 2
         while self.identifier(column) in taken:
             column, n = f"{wanted}_{n}", n + 1
-        self._columns[path][name] = column
+        self.columns[path][name] = column
         return column
 
     def _exact_list(self, elements: list[Any], path: Path) -> list[Any]:

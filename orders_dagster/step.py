@@ -20,6 +20,7 @@ from orders_dagster.rows import REJECTED_TABLE, Rejected, Rows
 from orders_dagster.values import Path
 
 WATERMARK = "watermark"
+COLUMNS = "columns"
 
 
 def page_step(
@@ -75,8 +76,9 @@ def page_step(
         for path in rows.values.decimal_paths - declared:
             declare_decimal(schema, path)
         declared.update(rows.values.decimal_paths)
+        state = dlt.current.resource_state(ORDERS)
+        state[COLUMNS] = [[list(path), names] for path, names in rows.columns.items()]
         if rows.newest is not None:
-            state = dlt.current.resource_state(ORDERS)
             newest = min(rows.newest, started_at)
             state[WATERMARK] = max(newest, state.get(WATERMARK, newest))
         on_page(len(page))
