@@ -69,6 +69,7 @@ def _materialize(directory: Path, title: str) -> Any:
 
     home = directory / "dagster"
     home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").touch()  # or Dagster says that there is none
     started = time.monotonic()
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     telemetry = {"telemetry": {"enabled": False}}
