@@ -19,6 +19,7 @@ from orders_dagster.cursor import UnreadableTime, read_time, value_at
 from orders_dagster.values import LIST, Path, Values, clean, fits_integer
 
 REJECTED_TABLE = "orders_rejected"
+DEEPEST = 60  # dlt's normalizer and its writers end at about 100
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ class Rows:
                 raise _Unmergeable("the order is no object")
             found = self._key(order)
             time = self._time(order)
+            row = self._exact(order, ())
             key = self._same_type(found)  # last: a rejected order must not decide the type
         except _Unmergeable as fault:
             rejected = Rejected(str(fault), order)
             self.rejected.add(rejected.id)
             return rejected
-        row = self._exact(order, ())
         _set(row, self.primary_key, key)
         _set(row, self.cursor_path, time)
         self.orders += 1
@@ -151,6 +152,8 @@ class Rows:
         Nulls are left out: the column is null without them, and dlt warns of fields that are all
         null. So are the two fields that `row` sets.
         """
+        if len(path) > DEEPEST:
+            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
         row: dict[str, Any] = {}
         columns = self.columns.setdefault(path, {})
         for name, value in fields.items():

@@ -429,3 +429,23 @@ def test_two_spellings_keep_their_columns_from_run_to_run(
 
     found = project.query("SELECT ship_to, ship_to_2 FROM ecommerce.orders ORDER BY order_id")
     assert found == [("c", None), ("c", "s"), (None, "s"), ("c", None)]
+
+
+def test_one_order_beyond_all_bounds_does_not_stop_the_others(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """A number of 4,201 digits is kept as text, an order of 300 levels is rejected."""
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"in": deep}
+    orders = [order(0, 0), order(1, 1, big=10**4200), order(2, 2, deep=deep)]
+    body = page(orders, {"modified_since": "2000-01-01", "offset": "0", "limit": "9"})
+    serve(lambda query: body)
+
+    result = project.synchronise()
+
+    assert (result.loaded, result.rejected) == (2, 1)
+    assert project.query("SELECT DISTINCT reason FROM ecommerce.orders_rejected") == [
+        ("the order is nested more than 60 levels deep",)
+    ]
+    assert project.scalar("SELECT max(length(big__v_text)) FROM ecommerce.orders") == 4201

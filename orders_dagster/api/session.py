@@ -313,10 +313,17 @@ def _parse(response: Response) -> Any:
         if charset is None or charset.lower() in ("utf-8", "utf8"):
             charset = "utf-8-sig"
         text = response.content.decode(charset)
-        return json.loads(text, parse_float=Decimal, parse_constant=not_a_number)
+        return json.loads(
+            text, parse_float=Decimal, parse_int=_whole_number, parse_constant=not_a_number
+        )
     except (ValueError, LookupError, RecursionError):
         content_type = response.headers.get("Content-Type", "").partition(";")[0]
         raise _NotJson(response.status_code, content_type) from None
+
+
+def _whole_number(text: str) -> int | Decimal:
+    """An int, but for the numbers that Python refuses to make one of (4,300 digits and more)."""
+    return int(text) if len(text) < 4300 else Decimal(text)
 
 
 def _names_charset(response: Response) -> bool:
