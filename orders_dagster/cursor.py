@@ -50,6 +50,9 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise UnreadableTime(f"is {_kind(value)}, not a time")
     try:
+        if _COMPACT.fullmatch(str(value)) and not cursor_format.startswith("epoch"):
+            with suppress(ValueError):
+                return _utc(datetime.strptime(str(value), "%Y%m%d%H%M%S"))
         if not isinstance(value, str):
             return _from_number(Decimal(value), cursor_format)
         text = value.strip()
@@ -57,8 +60,6 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
             # What an API takes in a request, it does not always write in its answers.
             with suppress(ValueError):
                 return _utc(datetime.strptime(text, cursor_format))
-        if _COMPACT.fullmatch(text) and not cursor_format.startswith("epoch"):
-            return _utc(datetime.strptime(text, "%Y%m%d%H%M%S"))
         if _NUMBER.fullmatch(text) and (len(text) > 8 or cursor_format.startswith("epoch")):
             return _from_number(Decimal(text), cursor_format)
         with suppress(ValueError):
