@@ -11,9 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 # Before anything imports dlt, which reads its configuration files when it is first used.
 os.environ["DLT_PROJECT_DIR"] = tempfile.mkdtemp(prefix="orders-no-config-")
@@ -34,6 +37,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(project.database))
     project.set(retry__backoff_factor=0.01)  # the waits, not the number of retries
     return project
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    """A Dagster instance on disk."""
+    (tmp_path / "dagster").mkdir()
+    from dagster import DagsterInstance
+
+    telemetry = {"telemetry": {"enabled": False}}
+    with DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides=telemetry) as instance:
+        yield instance
 
 
 @pytest.fixture

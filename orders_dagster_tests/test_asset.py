@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +20,6 @@ from orders_dagster.definitions import defs
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """A Dagster instance on disk."""
-    (tmp_path / "dagster").mkdir()
-    telemetry = {"telemetry": {"enabled": False}}
-    with DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides=telemetry) as instance:
-        yield instance
 
 
 def run_job(instance: DagsterInstance) -> ExecuteInProcessResult:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from dagster import (
@@ -27,14 +26,6 @@ from orders_dagster.errors import SettingsError
 from orders_dagster_tests.world import Project, Shop
 
 OpenShop = Callable[..., Shop]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    (tmp_path / "dagster").mkdir()
-    telemetry = {"telemetry": {"enabled": False}}
-    with DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides=telemetry) as instance:
-        yield instance
 
 
 class Sensor:
