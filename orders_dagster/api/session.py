@@ -168,7 +168,8 @@ class ApiSession(requests.Session):
         if target is not None:
             here, there = urlsplit(resp.url), urlsplit(urljoin(resp.url, target))
             is_upgrade = (here.scheme, there.scheme) == ("http", "https")
-            if here.hostname != there.hostname or (here.port != there.port and not is_upgrade):
+            is_same = (here.scheme, here.port) == (there.scheme, there.port)
+            if here.hostname != there.hostname or not (is_same or is_upgrade):
                 raise ApiRefused(
                     url=f"{self.redact(resp.url)} with a redirect to {there.scheme}://{there.hostname}",
                     status=resp.status_code,
