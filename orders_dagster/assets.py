@@ -21,7 +21,6 @@ from dagster import (
     TableSchema,
 )
 
-from orders_dagster.columns import ORDERS
 from orders_dagster.destination import inert_pipeline
 from orders_dagster.elt import DagsterDltTranslator, DltResourceTranslatorData, dlt_assets
 from orders_dagster.errors import OrdersError, SettingsError
@@ -29,6 +28,7 @@ from orders_dagster.pipeline import (
     Synchronisation,
     synchronise,
 )
+from orders_dagster.rows import ORDERS
 from orders_dagster.settings import read_settings
 from orders_dagster.source import inert_source
 from orders_dagster.tables import orders_tables

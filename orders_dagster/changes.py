@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from dlt.sources.helpers.rest_client.client import RESTClient
 
 from orders_dagster.api.connect import connect
-from orders_dagster.api.query import next_requests, open_window
+from orders_dagster.api.query import START, in_window, templates
 from orders_dagster.api.session import Traffic
-from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import SettingsError
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import page_shape
@@ -28,7 +28,8 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
         SettingsError: the API cannot be asked with these settings.
         ApiUnavailable: it does not answer.
     """
-    if settings.paging == "offset" and not next_requests(settings.params, settings.cursor_format):
+    params = templates(settings.params)
+    if not any(START in text for text in params.values()):
         raise SettingsError(
             [
                 "No parameter in sources.orders.params holds {start}, so the API cannot be asked "
@@ -43,7 +44,9 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
     start, step = settings.initial_value, step_of(settings.cursor_format)
     if watermark is not None:  # a format of whole days cannot ask for what is newer
         start = watermark + step if step <= timedelta(seconds=1) else watermark
-    params = open_window(settings, start)
+    params = in_window(
+        params, write_time(start, settings.cursor_format), None, settings.cursor_format
+    )
     params |= {settings.limit_param: str(FEW), settings.offset_param: "0"}
     response = client.get(settings.path, params=params)
     orders = client.extract_response(response, settings.data_selector)

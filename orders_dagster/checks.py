@@ -26,10 +26,10 @@ from dagster import (
 )
 
 from orders_dagster.assets import ORDERS_KEY, POOL
-from orders_dagster.columns import ORDERS, column_name
+from orders_dagster.columns import column_name
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import OrdersError
-from orders_dagster.rows import REJECTED_TABLE
+from orders_dagster.rows import ORDERS, REJECTED_TABLE
 from orders_dagster.settings import OrdersSettings, read_settings
 from orders_dagster.tables import orders_tables
 from orders_dagster.warehouse import Warehouse, open_warehouse

@@ -18,14 +18,13 @@ from typing import Any
 import dlt
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from orders_dagster.api.session import Traffic
-from orders_dagster.columns import ORDERS, WIDENING, column_type, identifier, widen_to_decimal
+from orders_dagster.columns import WIDENING, column_type, naming_for, widen_to_decimal
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import WarehouseRefused, causes, no_values_in_logs, orders_error_in
 from orders_dagster.progress import Progress
-from orders_dagster.rows import Rows, path_of
+from orders_dagster.rows import ORDERS, Naming, Rows, path_of
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import orders_source
+from orders_dagster.source import Reading, orders_source
 from orders_dagster.step import COLUMNS, WATERMARK
 from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
@@ -119,35 +118,35 @@ class _Run:
                 f"{', '.join(self._gone)} is not in the warehouse any more: all orders are read again."
             )
         self._watermark_before = None if self._gone else watermark(pipeline)
-        self._started_at = datetime.now(UTC)
-        self._rows = _rows(pipeline, settings, self._watermark_before, self._started_at)
-        self._traffic = Traffic()
+        self._naming = naming_for(pipeline.destination.capabilities())
         self._progress = Progress(log)
+        started_at = datetime.now(UTC)
+        self._rows = _rows(pipeline, settings, self._naming, self._watermark_before, started_at)
+        self._reading = Reading(
+            settings, self._start(), started_at, self._rows, self._progress.arrived
+        )
+        self._progress.starts(self._reading.windows)
         self._loads: list[str] = []
-        self._pages = self._unchanged = 0
+        self._unchanged = 0
         self._extract = self._normalize = self._load = 0.0
-        self.is_complete = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._reading.windows.is_complete
 
     def load_checkpoint(self) -> None:
-        """Read from the watermark on, up to the next checkpoint, and load that."""
-        is_first = not self._loads
-        known = None if is_first and self._gone else self._pipeline.schemas.get(ORDERS)
+        """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
+        is_rebuilt = bool(self._gone) and not self._loads
+        known = None if is_rebuilt else self._pipeline.schemas.get(ORDERS)
         schema = known.clone() if known else None  # as it is: dlt changes its own while it extracts
-        self._rows.values.column_type = lambda path: column_type(schema, path)
-        source = orders_source(
-            self._settings,
-            start=self._start(is_first),
-            rows=self._rows,
-            traffic=self._traffic,
-            on_page=self._progress.page,
-            started_at=self._started_at,
-        )
-        self._progress.starts(source.paginator)
+        self._rows.values.column_type = lambda path: column_type(schema, path, self._naming)
         with _timed() as seconds:
             self._pipeline.extract(
-                source.dlt_source,
+                orders_source(self._reading),
                 loader_file_format=file_format(self._pipeline),
-                refresh="drop_sources" if is_first and self._gone else None,
+                refresh="drop_sources" if is_rebuilt else None,
+                workers=self._settings.workers,
+                max_parallel_items=self._settings.workers + 1,
             )
         self._extract += seconds()
         self._progress.line("Read")
@@ -157,14 +156,12 @@ class _Run:
         self._log(f"Normalized in {seconds():.1f} s, loading.")
         with self._warehouse() as warehouse, _timed() as seconds:
             self._unchanged += Counts(warehouse, self._settings).unchanged(self._rows)
-            self._rows.read_again.clear()
+            self._rows.next_load()
             for path in self._rows.values.decimal_paths:
-                if column_type(schema, path) == "bigint":
-                    widen_to_decimal(warehouse, path)
+                if column_type(schema, path, self._naming) == "bigint":
+                    widen_to_decimal(warehouse, path, self._naming)
             self._loads += self._pipeline.load().loads_ids
         self._load += seconds()
-        self._pages += source.paginator.pages
-        self.is_complete = source.paginator.is_complete
 
     def result(self) -> Synchronisation:
         with self._warehouse() as warehouse:  # a new one, which sees what was loaded
@@ -181,10 +178,10 @@ class _Run:
             watermark_before=self._watermark_before,
             watermark_after=watermark(self._pipeline),
             lag_seconds=_seconds_since(newest),
-            pages=self._pages,
-            requests=self._traffic.requests,
-            retries=self._traffic.retries,
-            bytes=self._traffic.bytes,
+            pages=self._reading.windows.pages,
+            requests=self._reading.traffic.requests,
+            retries=self._reading.traffic.retries,
+            bytes=self._reading.traffic.bytes,
             extract_seconds=self._extract,
             normalize_seconds=self._normalize,
             load_seconds=self._load,
@@ -192,11 +189,10 @@ class _Run:
             warehouse=where(self._pipeline),
         )
 
-    def _start(self, is_first: bool) -> datetime:
-        """Where to read from: the watermark, the first time minus the lag."""
-        start = self._settings.initial_value
-        newest = self._watermark_before if is_first else watermark(self._pipeline)
-        lag = timedelta(seconds=self._settings.lag_seconds if is_first else 0)
+    def _start(self) -> datetime:
+        """Where to read from: the watermark minus the lag."""
+        start, newest = self._settings.initial_value, self._watermark_before
+        lag = timedelta(seconds=self._settings.lag_seconds)
         return newest - lag if newest is not None and newest > start + lag else start
 
     def _warehouse(self) -> AbstractContextManager[Warehouse]:
@@ -218,7 +214,11 @@ def _state(pipeline: dlt.Pipeline, name: str) -> Any:
 
 
 def _rows(
-    pipeline: dlt.Pipeline, settings: OrdersSettings, since: datetime | None, now: datetime
+    pipeline: dlt.Pipeline,
+    settings: OrdersSettings,
+    naming: Naming,
+    since: datetime | None,
+    now: datetime,
 ) -> Rows:
     """Rows that know the type the key has already; `load_checkpoint` tells them the other types."""
     key = (
@@ -233,7 +233,7 @@ def _rows(
         settings.cursor_format,
         key_type={"bigint": int, "text": str}.get(key or ""),
         columns={tuple(path): dict(names) for path, names in columns},
-        identifier=identifier,
+        naming=naming,
         values=Values(widens=pipeline.destination.destination_name in WIDENING),
         watermark=since,
         now=now,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from orders_dagster.api.paging import OrdersPaginator
+from orders_dagster.windows import Windows
 
 PROGRESS_SECONDS = 5.0
 
@@ -14,16 +14,16 @@ class Progress:
     """Says every few seconds how far the reading is."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        self._paginator: OrdersPaginator | None = None
+        self._windows: Windows | None = None
         self._log = log
         self._rows = 0
         self._started = self._said = time.monotonic()
 
-    def starts(self, paginator: OrdersPaginator) -> None:
-        """The first reading of a run knows how many orders there are; later ones, what is left."""
-        self._paginator = self._paginator or paginator
+    def starts(self, windows: Windows) -> None:
+        """The first page of a reading tells how many orders there are."""
+        self._windows = windows
 
-    def page(self, orders: int) -> None:
+    def arrived(self, orders: int) -> None:
         self._rows += orders
         if time.monotonic() - self._said >= PROGRESS_SECONDS:
             self.line("Reading")
@@ -31,7 +31,7 @@ class Progress:
     def line(self, verb: str) -> None:
         self._said = time.monotonic()
         rate = self._rows / max(self._said - self._started, 1e-3)
-        total = self._paginator.first_total if self._paginator else None
+        total = self._windows.first_total if self._windows else None
         share = f", {min(self._rows / total, 1):.0%} of {total:,}" if total else ""
         seconds_left = (total - self._rows) / rate if total and rate else 0
         left = f", about {seconds_left / 60:.0f} min left" if seconds_left > 60 else ""

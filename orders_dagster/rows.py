@@ -1,7 +1,11 @@
 """What happens to an order between the API and the tables. Knows nothing of windows or of HTTP.
 
-An order becomes one row of `orders` (its lists become child tables in dlt's normalizer), or, if it
-cannot be merged, one row of `orders_rejected` with the reason and its JSON. None is dropped.
+An order becomes one row of `orders` and one row of a child table for each element of its lists, or, if
+it cannot be merged, one row of `orders_rejected` with the reason and its JSON. None is dropped.
+
+Rows are flat and named as dlt's relational normalizer names them: `customer__email` is a column, a list
+is a table, its rows are linked by `_dlt_parent_id` and `_dlt_root_id`. They are made here and not there,
+in one pass that remembers where each field goes, since there it took most of the time of a load.
 """
 
 from __future__ import annotations
@@ -9,17 +13,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
-from orders_dagster.values import LIST, Path, Values, clean, fits_integer
+from orders_dagster.values import LIST, Path, Values, clean, fits_decimal, fits_integer
 
+ORDERS = "orders"
 REJECTED_TABLE = "orders_rejected"
-DEEPEST = 60  # dlt's normalizer and its writers end at about 100
+DEEPEST = 60  # levels; what is nested deeper is nobody's order, and ends Python's recursion
+
+ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
+    "_dlt_id",
+    "_dlt_parent_id",
+    "_dlt_root_id",
+    "_dlt_list_idx",
+)
+"""How dlt links the rows of an order. Its merge takes all rows of a root for one order."""
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class Rejected:
         text = f"{self.reason}\n{exact_json(self.order)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def row(self, primary_key: str, rejected_at: datetime) -> dict[str, Any]:
+    def row(self, primary_key: str, rejected_at: datetime) -> Row:
         """The row of `orders_rejected`."""
         key = value_at(self.order, primary_key)
         return {
@@ -47,6 +64,62 @@ class Rejected:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class OrderRows:
+    """All rows of one order: that of `orders`, and those of its lists with the name of their table."""
+
+    key: int | str
+    time: datetime
+    row: Row
+    children: list[tuple[str, Row]]
+
+    def of(self, table: str) -> list[Row]:
+        """Its rows in one table."""
+        if table == ORDERS:
+            return [self.row]
+        return [row for name, row in self.children if name == table]
+
+
+@dataclass
+class Table:
+    """What the rows of one table hold so far.
+
+    Attributes:
+        parent: the table whose rows hold the lists; None for `orders`.
+        columns: dlt's type of each column that has had a value.
+    """
+
+    name: str
+    parent: str | None
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How fields become columns and tables.
+
+    Attributes:
+        identifier: the name of the column that a field's name becomes.
+        join: the name of a field inside objects, or of a list, from those of the levels.
+    """
+
+    identifier: Callable[[str], str] = str
+    join: Callable[..., str] = lambda *names: "__".join(names)
+
+    def place(self, path: Path) -> tuple[str, str]:
+        """The table and column of a field, as dlt's normalizer names them: a list is a table, a list in
+        a list is its table's `list`, and an element that is no object its `value`."""
+        names: list[str] = []
+        table = [ORDERS]
+        for part in path:
+            if part == LIST:
+                table += names or ["list"]
+                names = []
+            else:
+                names.append(self.identifier(part))
+        return self.join(*table), self.join(*names) if names else "value"
+
+
 @dataclass
 class Rows:
     """Turns the orders of one run into rows, and remembers what has to be known about them.
@@ -54,13 +127,14 @@ class Rows:
     Attributes:
         key_type: the type of the primary key (int or str), None before the first order.
         values: decides which column holds a value.
-        identifier: the name of the column that a field's name becomes.
+        naming: names the columns and tables.
         watermark: the newest modification date in the tables, UTC.
         now: the start of the run, UTC; orders dated later are read again by every run.
         read_again: the orders not newer than the watermark, or later than now, with the newest time
-            they were seen with: those that this run may have read only once more.
+            they were seen with: those that this load may have read only once more.
         columns: the name in a row of each field there has been, by the path of its object: what was
             given once is kept, or the fields of two spellings would swap their columns.
+        tables: what the tables hold so far, parents first.
         newest: the newest modification date seen, UTC.
         orders: how many, repeated reads included.
         rejected: the ids of those that were rejected.
@@ -71,7 +145,7 @@ class Rows:
     cursor_format: str = "iso"
     key_type: type | None = None
     values: Values = field(default_factory=Values)
-    identifier: Callable[[str], str] = str
+    naming: Naming = field(default_factory=Naming)
     watermark: datetime | None = None
     now: datetime | None = None
     read_again: dict[int | str, datetime] = field(default_factory=dict)
@@ -79,31 +153,46 @@ class Rows:
     orders: int = 0
     rejected: set[str] = field(default_factory=set)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
+    tables: dict[str, Table] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
-        self._ours = frozenset({path_of(self.primary_key), path_of(self.cursor_path)})
+        key, cursor = path_of(self.primary_key), path_of(self.cursor_path)
+        self._ours = frozenset({key, cursor})
+        self._key_column = self.naming.place(key)[1]
+        self._cursor_column = self.naming.place(cursor)[1]
+        self._orders = self._table((), None)
+        self._root = _Object((), self._orders)
+        self._run = secrets.token_urlsafe(8)
+        self._numbers = count()
 
-    def row(self, order: Any) -> dict[str, Any] | Rejected:
-        """The row for `orders`, with its cursor a UTC datetime, or the rejection."""
+    def row(self, order: Any) -> OrderRows | Rejected:
+        """The rows of an order, with its cursor a UTC datetime, or the rejection."""
         try:
             if not isinstance(order, dict):
                 raise _Unmergeable("the order is no object")
             found = self._key(order)
             time = self._time(order)
-            row = self._exact(order, ())
+            row_id = f"{self._run}{next(self._numbers):x}"
+            rows = OrderRows("", time, {ROW_ID: row_id}, [])
+            self._fill(order, self._root, rows.row, row_id, rows)
             key = self._same_type(found)  # last: a rejected order must not decide the type
         except _Unmergeable as fault:
             rejected = Rejected(str(fault), order)
             self.rejected.add(rejected.id)
             return rejected
-        _set(row, self.primary_key, key)
-        _set(row, self.cursor_path, time)
+        rows.row[self._key_column] = key
+        rows.row[self._cursor_column] = time
         self.orders += 1
         self._remember(key, time)
         if self.newest is None or time > self.newest:
             self.newest = time
-        return row
+        return OrderRows(key, time, rows.row, rows.children)
+
+    def next_load(self) -> None:
+        """What was read before is loaded: it is not read again, and nothing waits to be counted."""
+        self.read_again.clear()
+        self._changed.clear()
 
     def _remember(self, key: int | str, time: datetime) -> None:
         if self.watermark is None:
@@ -127,6 +216,9 @@ class Rows:
         # One column has one type: with two, the merge would no longer know an order again.
         if self.key_type is None:
             self.key_type = int if isinstance(key, int) and fits_integer(key) else str
+        if self._key_column not in self._orders.columns:
+            self._orders.columns[self._key_column] = "text" if self.key_type is str else "bigint"
+            self._orders.columns[self._cursor_column] = "timestamp"
         if self.key_type is str:
             return clean(str(key))
         if isinstance(key, str):
@@ -146,31 +238,71 @@ class Rows:
         except UnreadableTime as fault:
             raise _Unmergeable(f"{self.cursor_path} {fault}") from None
 
-    def _exact(self, fields: dict[str, Any], path: Path) -> dict[str, Any]:
-        """An object with every value where a column holds it without loss.
+    def _fill(
+        self, fields: dict[str, Any], known: _Object, row: Row, row_id: str, rows: OrderRows
+    ) -> None:
+        """Put an object into a row, every value where a column holds it without loss.
 
-        Nulls are left out: the column is null without them, and dlt warns of fields that are all
-        null. So are the two fields that `row` sets.
+        Nulls are left out: the column is null without them. So are the two fields that `row` sets.
         """
-        if len(path) > DEEPEST:
-            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
-        row: dict[str, Any] = {}
-        columns = self.columns.setdefault(path, {})
+        places = known.fields
         for name, value in fields.items():
             if value is None:
                 continue
-            if (*path, name) in self._ours and not isinstance(value, (dict, list)):
-                continue
-            column = columns.get(name) or self._column(name, path, fields)
-            here = (*path, column)
-            if isinstance(value, dict):
-                row[column] = self._exact(value, here)
-            elif isinstance(value, list):
-                row[column] = self._exact_list(value, (*here, LIST))
-            else:
-                suffix, exact = self.values.place(value, here)
-                row[column + suffix] = exact
-        return row
+            place = places.get(name) or self._new_field(known, name, fields)
+            kind = type(value)
+            if kind is place.plain and place.fits(value):
+                row[place.column] = value
+            elif kind is dict:
+                self._fill(value, place.object(self), row, row_id, rows)
+            elif kind is list:
+                self._fill_list(value, place.list(self), row_id, rows)
+            elif not place.is_ours:
+                self._put(value, place, row)
+
+    def _fill_list(
+        self, elements: list[Any], known: _List, parent_id: str, rows: OrderRows
+    ) -> None:
+        """A row of the list's table for each element, linked to the row that holds the list."""
+        table = known.table.name
+        for index, element in enumerate(elements):
+            row_id = f"{parent_id}.{index:x}"
+            row = {
+                ROW_ID: row_id,
+                PARENT_ID: parent_id,
+                ROOT_ID: rows.row[ROW_ID],
+                LIST_INDEX: index,
+            }
+            rows.children.append((table, row))
+            if isinstance(element, dict):
+                self._fill(element, known.elements, row, row_id, rows)
+            elif isinstance(element, list):
+                self._fill_list(element, known.inner(self), row_id, rows)
+            elif element is not None:
+                self._put(element, known.value, row)
+
+    def _put(self, value: Any, place: _Field, row: Row) -> None:
+        """Put a value into its column, or beside it into one of its own type."""
+        suffix, exact = self.values.place(value, place.path)
+        column = place.column + suffix
+        of_field = self.values.type_of(place.path) or ""
+        place.table.columns[column] = suffix.removeprefix("__v_") or of_field
+        if not suffix:
+            place.plain, place.fits = _PLAIN.get(of_field, (None, _never))
+        row[column] = exact
+
+    def _table(self, path: Path, parent: str | None) -> Table:
+        name = self.naming.place(path)[0]
+        return self.tables.setdefault(name, Table(name, parent))
+
+    def _new_field(self, known: _Object, name: str, fields: dict[str, Any]) -> _Field:
+        given = self.columns.setdefault(known.path, {})
+        is_ours = (*known.path, name) in self._ours
+        column = name if is_ours else given.get(name) or self._column(name, known.path, fields)
+        path = (*known.path, column)
+        made = _Field(path, known.table, self.naming.place(path)[1], is_ours)
+        known.fields[name] = made
+        return made
 
     def _column(self, name: str, path: Path, fields: dict[str, Any]) -> str:
         """The name of a field in its row, which no other field of the object becomes a column of.
@@ -184,30 +316,93 @@ class Rows:
         if not any(character.isalnum() for character in wanted):
             wanted = "unnamed"
         column = wanted
-        spelt_so = self.identifier(wanted)
-        taken = {self.identifier(given) for given in self.columns[path].values()}
-        taken |= {self.identifier(own[-1]) for own in self._ours if own[:-1] == path}
+        identifier = self.naming.identifier
+        spelt_so = identifier(wanted)
+        taken = {identifier(given) for given in self.columns[path].values()}
+        taken |= {identifier(own[-1]) for own in self._ours if own[:-1] == path}
         if spelt_so in fields and spelt_so != name:
             taken.add(spelt_so)
         n = 2
-        while self.identifier(column) in taken:
+        while identifier(column) in taken:
             column, n = f"{wanted}_{n}", n + 1
         self.columns[path][name] = column
         return column
 
-    def _exact_list(self, elements: list[Any], path: Path) -> list[Any]:
-        exact: list[Any] = []
-        for element in elements:
-            if isinstance(element, dict):
-                exact.append(self._exact(element, path))
-            elif isinstance(element, list):
-                exact.append(self._exact_list(element, (*path, LIST)))
-            elif element is None:
-                exact.append(None)
-            else:
-                suffix, value = self.values.place(element, path)
-                exact.append({f"value{suffix}": value} if suffix else value)
-        return exact
+
+def _never(_: Any) -> bool:
+    return False
+
+
+# Values of these types go into a column of that type as they are, if they fit.
+_PLAIN: dict[str, tuple[type | None, Callable[[Any], bool]]] = {
+    "text": (str, str.isascii),  # others may hold half characters
+    "bool": (bool, lambda _: True),
+    "bigint": (int, fits_integer),
+    "decimal": (Decimal, fits_decimal),
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Field:
+    """Where a field goes: a column, the columns of an object, or the table of a list.
+
+    Attributes:
+        plain, fits: the type whose values go into the column as they are, and those that do; None
+            before the first value.
+    """
+
+    path: Path
+    table: Table
+    column: str
+    is_ours: bool = False
+    plain: type | None = None
+    fits: Callable[[Any], bool] = _never
+    _object: _Object | None = None
+    _list: _List | None = None
+
+    def object(self, _: Rows) -> _Object:
+        if self._object is None:
+            self._object = _Object(self.path, self.table)
+        return self._object
+
+    def list(self, rows: Rows) -> _List:
+        if self._list is None:
+            self._list = _List((*self.path, LIST), self.table, rows)
+        return self._list
+
+
+class _Object:
+    """The fields of the objects at one path."""
+
+    __slots__ = ("fields", "path", "table")
+
+    def __init__(self, path: Path, table: Table) -> None:
+        if len(path) > DEEPEST:
+            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
+        self.path = path
+        self.table = table
+        self.fields: dict[str, _Field] = {}
+
+
+class _List:
+    """The elements of the lists at one path: rows of one table."""
+
+    __slots__ = ("_inner", "elements", "path", "table", "value")
+
+    def __init__(self, path: Path, parent: Table, rows: Rows) -> None:
+        if len(path) > DEEPEST:
+            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
+        self.path = path
+        self.table = rows._table(path, parent.name)
+        self.elements = _Object(path, self.table)
+        self.value = _Field(path, self.table, rows.naming.place(path)[1])
+        self._inner: _List | None = None
+
+    def inner(self, rows: Rows) -> _List:
+        """A list in a list."""
+        if self._inner is None:
+            self._inner = _List((*self.path, LIST), self.table, rows)
+        return self._inner
 
 
 def exact_json(value: Any) -> str:
@@ -229,11 +424,3 @@ def path_of(setting: str) -> Path:
 
 class _Unmergeable(ValueError):
     """Why an order cannot be merged; becomes `Rejected.reason`. Holds no value of the order."""
-
-
-def _set(row: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path, in place."""
-    *parents, name = path_of(path)
-    for part in parents:
-        row = row[part]
-    row[name] = value

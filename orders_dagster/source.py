@@ -1,121 +1,168 @@
 """The source: dlt's `rest_api_source` with the reference configuration, one dictionary.
 
-What differs from stock dlt is in three places of it: `auth` renews its token (api/auth.py),
-`session` retries what time can cure (api/session.py), and `paginator` skips no order that moves
-while it is read (api/paging.py). A step behind them makes rows of orders, sends what cannot be merged
-to `orders_rejected`, and keeps the watermark (step.py).
+A parent resource plans windows of modification dates (windows.py), and the orders of each window are
+read in parallel. What differs from stock dlt is in three places of the dictionary: `auth` renews its
+token (api/auth.py), `session` retries what time can cure (api/session.py), and `paginator` skips no
+order that moves while it is read (api/paging.py). A step behind them makes rows of orders, sends what
+cannot be merged to `orders_rejected`, and keeps the watermark (step.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import dlt
+from dlt.extract.resource import DltResource
 from dlt.extract.source import DltSource
 from dlt.sources.rest_api import rest_api_source
 
-from orders_dagster.api.connect import connect
+from orders_dagster.api.connect import Connection, connect
 from orders_dagster.api.page import PageShape
 from orders_dagster.api.paging import (
-    Checkpoint,
+    WINDOW,
     OffsetPaginator,
     OrdersPaginator,
     Paging,
     SeekPaginator,
 )
-from orders_dagster.api.query import first_request, next_requests
+from orders_dagster.api.query import can_end, depending_on, templates
 from orders_dagster.api.session import ApiSession, Traffic
-from orders_dagster.columns import ORDERS, column_name
-from orders_dagster.rows import Rows
+from orders_dagster.columns import column_name
+from orders_dagster.cursor import step_of, write_time
+from orders_dagster.rows import ORDERS, Rows
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.step import page_step
+from orders_dagster.step import Step
+from orders_dagster.windows import Windows, WindowSize
+
+WINDOWS = "windows"
 
 
 @dataclass
-class OrdersSource:
-    """One reading of the API: the dlt source, and what is known about the reading while it runs."""
+class Reading:
+    """One reading of the API, from a start to now; a run may load it in several parts.
 
-    dlt_source: DltSource
-    rows: Rows
-    paginator: OrdersPaginator
-    traffic: Traffic
-
-
-def orders_source(
-    settings: OrdersSettings,
-    *,
-    start: datetime | None = None,
-    rows: Rows | None = None,
-    traffic: Traffic | None = None,
-    on_page: Callable[[int], None] = lambda orders: None,
-    started_at: datetime | None = None,
-) -> OrdersSource:
-    """Build the source. Touches neither the network nor the warehouse until it is iterated.
-
-    Args:
-        start: where the reading starts, UTC; `initial_value` by default.
-        rows, traffic: what turns orders into rows, and counts what goes over the wire; new ones by
-            default.
-        on_page: called for each page with its number of orders, in the thread that extracts.
-        started_at: the time the watermark never passes, UTC; now by default.
+    Attributes:
+        start: where it starts, UTC; `initial_value` by default.
+        started_at: the time the watermark never passes, UTC.
+        rows: what turns orders into rows.
+        on_orders: called with the number of orders that have arrived, in the thread that extracts.
     """
-    traffic = traffic or Traffic()
-    session, auth = connect(settings, traffic)
-    rows = rows or Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
-    started_at = started_at or datetime.now(UTC)
-    start = start or settings.initial_value
-    paginator = _paginator(settings, session, start, started_at)
+
+    settings: OrdersSettings
+    start: datetime | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rows: Rows | None = None
+    on_orders: Callable[[int], None] = lambda orders: None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.traffic = Traffic()
+        self.connection: Connection = connect(settings, self.traffic)
+        self.rows = self.rows or Rows(
+            settings.primary_key, settings.cursor_path, settings.cursor_format
+        )
+        self.shape = page_shape(settings, self.connection.session)
+        self.windows = Windows(
+            self.start or settings.initial_value, self.started_at, window_size(settings)
+        )
+
+
+def orders_source(reading: Reading) -> DltSource:
+    """Build the source of the next load. Touches neither the network nor the warehouse until it is
+    iterated."""
+    settings, windows = reading.settings, reading.windows
+    assert reading.rows is not None
+    step = Step(reading.rows, windows, reading.started_at, reading.on_orders)
     config: dict[str, Any] = {
-        "client": {"base_url": settings.base_url, "auth": auth, "session": session},
+        "client": {
+            "base_url": settings.base_url,
+            "auth": reading.connection.auth,
+            "session": reading.connection.session,
+        },
         "resource_defaults": {
             "primary_key": column_name(settings.primary_key),
             "write_disposition": "merge",
         },
         "resources": [
+            windows_resource(settings, windows, step),
             {
                 "name": ORDERS,
                 "endpoint": {
                     # As they are sent; dlt would take them for a placeholder of its own.
                     "path": settings.path.replace("{", "%7B").replace("}", "%7D"),
                     "data_selector": settings.data_selector,
-                    "params": first_request(settings, start),
-                    "paginator": paginator,
+                    "params": depending_on(WINDOWS, templates(settings.params))
+                    | {WINDOW: f"{{resources.{WINDOWS}.number}}"},
+                    "paginator": paginator(settings, reading.shape, windows),
                     # No "incremental": step.py keeps the watermark, and says why.
                 },
+                "parallelized": settings.paging == "seek",
                 # Of several versions of an order in one load, the newest is merged.
                 "columns": {column_name(settings.cursor_path): {"dedup_sort": "desc"}},
-            }
+            },
         ],
     }
-    dlt_source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
-    orders = dlt_source.resources[ORDERS]
-    dlt_source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
-    dlt_source.schema.update_table(orders.compute_table_schema())  # see declare_decimal
-    orders.add_step(page_step(rows, paginator, started_at, on_page), insert_at=1)
-    return OrdersSource(dlt_source, rows, paginator, traffic)
+    source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
+    orders = source.resources[ORDERS]
+    source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
+    source.schema.update_table(orders.compute_table_schema())  # step.py adds the columns
+    orders.add_step(step, insert_at=1)
+    return source
+
+
+def windows_resource(settings: OrdersSettings, windows: Windows, step: Step) -> DltResource:
+    """The windows of one load, oldest first, as fast as they are read."""
+
+    @dlt.resource(name=WINDOWS, selected=False)
+    def windows_of_load() -> Iterator[list[dict[str, Any]] | None]:
+        windows.start_load(settings.checkpoint_orders)
+        while True:
+            window = windows.take()
+            if window is not None:
+                start, end = (
+                    time and write_time(time, settings.cursor_format)
+                    for time in (window.start, window.end)
+                )
+                yield [{"number": window.number, "start": start, "end": end or ""}]
+            elif not windows.is_drained:
+                yield None  # dlt goes on with what is under way, and comes back
+            else:
+                break
+        step.finish()
+
+    return windows_of_load()
 
 
 def inert_source() -> DltSource:
     """The source as Dagster needs it to define the asset: its names, no settings, no secrets."""
-    return orders_source(OrdersSettings()).dlt_source
+    return orders_source(Reading(OrdersSettings()))
 
 
-def _paginator(
-    settings: OrdersSettings, session: ApiSession, start: datetime, started_at: datetime
-) -> OrdersPaginator:
+def window_size(settings: OrdersSettings) -> WindowSize:
+    """How the windows are cut, as the settings say."""
+    return WindowSize.of(
+        settings.page_size,
+        settings.checkpoint_orders,
+        settings.workers,
+        step_of(settings.cursor_format),
+        can_end(templates(settings.params)),
+    )
+
+
+def paginator(settings: OrdersSettings, shape: PageShape, windows: Windows) -> OrdersPaginator:
+    """What pages through a window; dlt copies it for each one."""
     paging = Paging(
         limit_param=settings.limit_param,
         offset_param=settings.offset_param,
         page_size=settings.page_size,
-        params=next_requests(settings.params, settings.cursor_format),
-        shape=page_shape(settings, session),
+        params=templates(settings.params),
+        shape=shape,
     )
-    if settings.paging == "offset":
-        return OffsetPaginator(paging)
-    checkpoint = Checkpoint(settings.checkpoint_orders, not_after=started_at)
-    return SeekPaginator(paging, start, checkpoint)
+    kind = OffsetPaginator if settings.paging == "offset" else SeekPaginator
+    return kind(paging, windows)
 
 
 def page_shape(settings: OrdersSettings, session: ApiSession) -> PageShape:

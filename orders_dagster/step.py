@@ -1,4 +1,5 @@
-"""The step behind the API: a page of orders becomes rows of tables, and moves the watermark.
+"""The step behind the API: the orders of a window become rows in the files of the load, and when all
+windows of the load are read, the watermark moves.
 
 The watermark is in dlt's state of the resource, and so becomes durable with the rows. It is not kept by
 dlt's `incremental`, which takes the second change within one timestamp for the first, and follows one
@@ -9,81 +10,92 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.storages.load_package import LoadPackageStateInjectableContext, PackageStorage
 
-from orders_dagster.api.paging import OrdersPaginator
-from orders_dagster.columns import ORDERS, declare_decimal
-from orders_dagster.cursor import value_at
-from orders_dagster.rows import REJECTED_TABLE, Rejected, Rows
-from orders_dagster.values import Path
+from orders_dagster.load_files import LoadFiles
+from orders_dagster.rows import ORDERS, REJECTED_TABLE, OrderRows, Rejected, Rows
+from orders_dagster.windows import Windows
 
 WATERMARK = "watermark"
 COLUMNS = "columns"
 
 
-def page_step(
-    rows: Rows,
-    paginator: OrdersPaginator,
-    started_at: datetime,
-    on_page: Callable[[int], None],
-) -> Callable[..., Iterator[Any]]:
-    """Build the step.
+class Step:
+    """One load, while it is extracted. dlt calls it from one thread.
 
     Args:
-        paginator: says whether a page is the last one.
         started_at: the time the watermark never passes, UTC.
-        on_page: called for each page with its number of orders.
+        on_orders: called with the number of orders that have arrived.
     """
-    declared: set[Path] = set()
-    rejected_hints = dlt.mark.make_hints(
-        table_name=REJECTED_TABLE,
-        primary_key="rejected_id",
-        write_disposition="merge",
-        columns={"order_id": {"data_type": "text"}},
+
+    def __init__(
+        self,
+        rows: Rows,
+        windows: Windows,
+        started_at: datetime,
+        on_orders: Callable[[int], None],
+    ) -> None:
+        self._rows = rows
+        self._windows = windows
+        self._started_at = started_at
+        self._on_orders = on_orders
+        self._files: LoadFiles | None = None
+
+    def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
+        """The orders of a window in the order they were read; yields those that are rejected."""
+        latest: dict[int | str, OrderRows] = {}
+        for order in orders:
+            made = self._rows.row(order)
+            if isinstance(made, Rejected):
+                yield rejected_row(made, self._rows.primary_key)
+                continue
+            known = latest.get(made.key)
+            # Of two versions with one timestamp, the one that was read later is the newer one.
+            if known is None or made.time >= known.time:
+                latest[made.key] = made
+        if latest:
+            self._files = self._files or _load_files()
+            self._files.write(self._rows.tables, latest.values())
+        self._windows.arrived()
+        self._on_orders(len(orders))
+
+    def finish(self) -> None:
+        """All windows of the load are read: close its files, move the watermark."""
+        if self._files is not None:
+            self._files.close()
+        state = dlt.current.resource_state(ORDERS)
+        state[COLUMNS] = [[list(path), names] for path, names in self._rows.columns.items()]
+        if self._rows.newest is not None:
+            unread_from = self._windows.unread_from or self._started_at
+            read_until = min(self._rows.newest, self._started_at, unread_from)
+            state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))
+
+
+def rejected_row(rejected: Rejected, primary_key: str) -> Any:
+    """A row of `orders_rejected`, as dlt takes it from the resource of another table."""
+    return dlt.mark.with_hints(
+        rejected.row(primary_key, datetime.now(UTC)),
+        dlt.mark.make_hints(
+            table_name=REJECTED_TABLE,
+            primary_key="rejected_id",
+            write_disposition="merge",
+            columns={"order_id": {"data_type": "text"}},
+        ),
+        create_table_variant=True,
     )
 
-    # The next page starts with the last rows of this one: they wait until they have been read again,
-    # since of two versions with one timestamp the one that is read later is the newer one.
-    held: dict[Any, dict[str, Any]] = {}
 
-    def key_of(row: dict[str, Any]) -> Any:
-        return value_at(row, rows.primary_key)
-
-    def time_of(row: dict[str, Any]) -> datetime:
-        return cast(datetime, value_at(row, rows.cursor_path))
-
-    def step(page: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG001, dlt passes it
-        merged: dict[Any, dict[str, Any]] = {}
-        for order in page:
-            row = rows.row(order)
-            if isinstance(row, Rejected):
-                kept = row.row(rows.primary_key, datetime.now(UTC))
-                yield dlt.mark.with_hints(kept, rejected_hints, create_table_variant=True)
-                continue
-            known = merged.get(key_of(row))
-            if known is None or time_of(row) >= time_of(known):
-                merged[key_of(row)] = row
-        for key, row in held.items():
-            if key not in merged or time_of(merged[key]) < time_of(row):
-                merged[key] = row
-        held.clear()
-        if paginator.has_next_page and merged:
-            last = max(map(time_of, merged.values()))
-            held.update({key: row for key, row in merged.items() if time_of(row) == last})
-        schema = dlt.current.source_schema()
-        for path in rows.values.decimal_paths - declared:
-            declare_decimal(schema, path)
-        declared.update(rows.values.decimal_paths)
-        state = dlt.current.resource_state(ORDERS)
-        state[COLUMNS] = [[list(path), names] for path, names in rows.columns.items()]
-        if rows.newest is not None:
-            newest = min(rows.newest, started_at)
-            state[WATERMARK] = max(newest, state.get(WATERMARK, newest))
-        on_page(len(page))
-        ready = [row for key, row in merged.items() if key not in held]
-        if ready:
-            yield ready
-
-    return step
+def _load_files() -> LoadFiles:
+    """Files in the package that dlt is extracting into."""
+    package = Container()[LoadPackageStateInjectableContext]
+    directory = Path(
+        package.storage.storage.storage_path,
+        package.storage.get_package_path(package.load_id),
+        PackageStorage.NEW_JOBS_FOLDER,
+    )
+    return LoadFiles(dlt.current.source_schema(), directory, package.load_id)

@@ -8,9 +8,9 @@ from typing import Any
 
 import dlt
 
-from orders_dagster.columns import ORDERS, column_name
+from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
-from orders_dagster.rows import Rows
+from orders_dagster.rows import ORDERS, Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.warehouse import Warehouse
 

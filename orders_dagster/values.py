@@ -48,6 +48,10 @@ class Values:
     decimal_paths: set[Path] = field(default_factory=set)
     _types: dict[Path, str | None] = field(default_factory=dict, repr=False)
 
+    def type_of(self, path: Path) -> str | None:
+        """The type of the column of a field as it is by now, None before its first value."""
+        return self._types.get(path)
+
     def place(self, value: Any, path: Path) -> tuple[str, Any]:
         """Where a value goes: a suffix to the name of its field ("" for its own column), and the
         value in the form that column holds. Not for None, objects and lists."""
@@ -100,10 +104,9 @@ def as_timestamp(text: str) -> datetime | None:
 
 def fits_decimal(value: Decimal) -> bool:
     """Whether DECIMAL(38, 9) holds the value exactly."""
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int):
+    if not value.is_finite():
         return False
-    return exponent >= -_SCALE and value.adjusted() < _DIGITS_BEFORE_POINT
+    return value.as_tuple().exponent >= -_SCALE and value.adjusted() < _DIGITS_BEFORE_POINT  # type: ignore[operator]
 
 
 def fits_integer(value: int) -> bool:

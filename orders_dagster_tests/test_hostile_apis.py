@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -83,10 +83,15 @@ def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
 
 def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
     """An honest page: filtered, sorted, cut."""
-    since = datetime.fromisoformat(query["modified_since"]).replace(tzinfo=UTC)
+    since = datetime.fromisoformat(query["modified_since"])
+    before = datetime.fromisoformat(query.get("modified_before", "9999-01-01T00:00:00Z"))
     behind = [
         o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
     ]
+    if not how.get("ignores_end"):
+        behind = [
+            o for o in behind if at(o) < before or (how.get("includes_end") and at(o) == before)
+        ]
     behind.sort(key=lambda o: str(o["last_modified_date"]), reverse=how.get("descending", False))
     offset = 0 if how.get("ignores_offset") else int(query["offset"])
     limit = min(int(query["limit"]), how.get("cap", 1000))
@@ -118,6 +123,8 @@ ONE_PER_SECOND = [order(n, n) for n in range(20)]
         (ONE_PER_SECOND, {"ignores_offset": True}),
         (THREE_PER_SECOND, {"ignores_offset": True}),
         (ONE_PER_SECOND[:1], {"ignores_offset": True}),
+        (THREE_PER_SECOND, {"includes_end": True}),
+        (THREE_PER_SECOND, {"includes_end": True, "excludes_start": True}),
     ],
 )
 def test_an_odd_api_is_read_completely(
@@ -159,6 +166,16 @@ def test_orders_that_come_newest_first_are_noticed(
     project.set(cursor_format=cursor_format)
 
     with pytest.raises(ResponseNotUnderstood, match="not sorted by last_modified_date"):
+        project.synchronise()
+
+
+def test_an_end_that_is_ignored_is_noticed(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T17: each window would read all that follows it, and the run take as many times as long."""
+    serve(lambda query: page([order(n, n * 10) for n in range(200)], query, ignores_end=True))
+
+    with pytest.raises(ResponseNotUnderstood, match="behind the window's end.*holds {end}"):
         project.synchronise()
 
 

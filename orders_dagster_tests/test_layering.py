@@ -22,6 +22,8 @@ PLAIN = (
     "rows",
     "warehouse",
     "columns",
+    "load_files",
+    "windows",
     "api.session",
     "api.auth",
     "api.connect",

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from orders_dagster.api.query import first_request, next_requests
-from orders_dagster.settings import OrdersSettings
+from orders_dagster.api.query import depending_on, in_window, templates
 from orders_dagster_tests.world import Project, Shop
 
 OpenShop = Callable[..., Shop]
@@ -77,27 +76,25 @@ def test_other_names_in_the_request(project: Project, shop: OpenShop) -> None:
 
 def test_an_end_inside_a_longer_value_is_a_time_one_year_ahead() -> None:
     """`where = 'changed >= "{start}" and changed < "{end}"'` needs an end even for an open window."""
-    settings = asked({"where": 'changed >= "{start}" and changed < "{end}"', "to": "{end}"})
+    params = {"where": 'changed >= "{start}" and changed < "{end}"', "to": "{end}"}
 
-    first = first_request(settings, datetime(2024, 5, 1, tzinfo=UTC))
+    opened = in_window(params, "A", None, "iso")
+    bounded = in_window(params, "A", "B", "iso")
 
     year = datetime.now(UTC).year + 1
-    assert first["where"].startswith(
-        f'changed >= "2024-05-01T00:00:00.000Z" and changed < "{year}-'
-    )
-    assert "to" not in first, "a parameter that is just the open end is not sent"
+    assert opened["where"].startswith(f'changed >= "A" and changed < "{year}-')
+    assert "to" not in opened, "a parameter that is just the open end is not sent"
+    assert bounded == {"where": 'changed >= "A" and changed < "B"', "to": "B"}
 
 
 def test_a_json_filter_keeps_its_braces() -> None:
     """dlt would read the braces of a JSON value as placeholders of its own, so they are doubled."""
-    settings = asked({"filter": '{"updated": {"gte": "{start}"}}', "flag": True})
+    params = templates({"filter": '{"updated": {"gte": "{start}"}}', "flag": True})
 
-    first = first_request(settings, datetime(2024, 5, 1, tzinfo=UTC))
+    given = depending_on("windows", params)
 
-    assert first["filter"].format() == '{"updated": {"gte": "2024-05-01T00:00:00.000Z"}}'
-    assert first["flag"] == "true"
-    assert list(next_requests(settings.params, "iso")) == ["filter"]
-
-
-def asked(params: dict[str, Any]) -> OrdersSettings:
-    return OrdersSettings(params=params)
+    assert given["filter"] == '{{"updated": {{"gte": "{resources.windows.start}"}}}}'
+    assert in_window(params, "A", "B", "iso") == {
+        "filter": '{"updated": {"gte": "A"}}',
+        "flag": "true",
+    }

@@ -16,8 +16,9 @@ from dlt.common.schema.utils import new_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orders_dagster.columns import column_name, column_type, declare_decimal, table_and_column
-from orders_dagster.rows import Rejected, Rows
+from orders_dagster.columns import NAMING, column_name, column_type
+from orders_dagster.load_files import declare
+from orders_dagster.rows import OrderRows, Rejected, Rows, Table
 from orders_dagster.values import LIST, Path, Values, fits_decimal
 
 AT = "2024-01-02T03:04:05Z"
@@ -41,10 +42,24 @@ def with_columns(**types: str) -> Rows:
     return rows(values=Values(paths.get))
 
 
+def rows_of(order: Any, under: Rows | None = None) -> OrderRows:
+    made = (under or rows()).row(order)
+    assert isinstance(made, OrderRows), made
+    return made
+
+
 def row_of(order: Any, under: Rows | None = None) -> dict[str, Any]:
-    row = (under or rows()).row(order)
-    assert isinstance(row, dict), row
-    return row
+    """The row of `orders`, without what dlt links it by."""
+    return fields_of(rows_of(order, under).row)
+
+
+def elements_of(made: OrderRows, table: str) -> list[dict[str, Any]]:
+    """The rows of a list, without what dlt links them by."""
+    return [fields_of(row) for row in made.of(table)]
+
+
+def fields_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("_dlt_")}
 
 
 def rejection_of(order: Any, under: Rows | None = None) -> Rejected:
@@ -58,9 +73,12 @@ def test_an_order_is_its_row_with_the_cursor_in_utc() -> None:
     local = "2024-01-02T05:04:05+02:00"
     came = order(status="paid", paid=True, items=[{"line": 1}], last_modified_date=local)
 
-    row = row_of(came)
+    made = rows_of(came)
+    row = fields_of(made.row)
 
-    assert row == came | {"last_modified_date": T}
+    assert row == order(status="paid", paid=True, last_modified_date=T)
+    assert elements_of(made, "orders__items") == [{"line": 1}]
+    assert (made.key, made.time) == ("A-1", T)
     assert row["last_modified_date"].utcoffset() == timedelta(0)
 
 
@@ -80,7 +98,7 @@ def test_key_and_cursor_may_stand_deeper() -> None:
 
     row = row_of(came, under)
 
-    assert row == {"meta": {"id": "A-1", "updated_at": T, "by": "x"}, "total": 1}
+    assert row == {"meta__id": "A-1", "meta__updated_at": T, "meta__by": "x", "total": 1}
     assert came["meta"]["updated_at"] == AT
     faulty: list[Any] = [None, "x", [], {"id": "A-1"}, {"updated_at": AT}]
     for meta in faulty:
@@ -243,9 +261,9 @@ def test_numbers_with_a_fraction_stay_decimals() -> None:
     """As floats, 0.1 + 0.2 is not 0.3, and no sum agrees with the shop's to the cent."""
     prices = [Decimal("0.1"), Decimal("10.50"), Decimal("-1E+2"), Decimal("123456789.123456789")]
 
-    row = row_of(order(total=prices[0], items=[{"price": price} for price in prices[1:]]))
+    made = rows_of(order(total=prices[0], items=[{"price": price} for price in prices[1:]]))
 
-    found = [row["total"], *(item["price"] for item in row["items"])]
+    found = [made.row["total"], *(item["price"] for item in made.of("orders__items"))]
     assert [str(value) for value in found] == [str(price) for price in prices]
     assert all(type(value) is Decimal for value in found)
 
@@ -280,12 +298,12 @@ def test_the_fields_with_a_fraction_are_remembered() -> None:
 )
 def test_a_number_its_column_cannot_hold_is_kept_as_text_beside_it(value: Any, text: str) -> None:
     """The column would cut it or refuse the whole load; dlt names such a column the same way."""
-    row = row_of(order(total=value, tax={"amount": value}, items=[{"price": value}]))
+    made = rows_of(order(total=value, tax={"amount": value}, items=[{"price": value}]))
 
-    assert row["total__v_text"] == text
-    assert row["tax"] == {"amount__v_text": text}
-    assert row["items"] == [{"price__v_text": text}]
-    assert "total" not in row
+    assert made.row["total__v_text"] == text
+    assert made.row["tax__amount__v_text"] == text
+    assert elements_of(made, "orders__items") == [{"price__v_text": text}]
+    assert "total" not in made.row
 
 
 @pytest.mark.parametrize(
@@ -312,11 +330,11 @@ def test_a_text_in_a_column_of_numbers_is_not_turned_into_a_number(kind: str) ->
     """dlt makes 7 of "007", and fails on nothing: the article number would just be another one."""
     under = with_columns(code=kind, items__sku=kind)
 
-    row = row_of(order(code="007", items=[{"sku": "0815", "line": 1}]), under)
+    made = rows_of(order(code="007", items=[{"sku": "0815", "line": 1}]), under)
 
-    assert row["code__v_text"] == "007"
-    assert "code" not in row
-    assert row["items"] == [{"sku__v_text": "0815", "line": 1}]
+    assert made.row["code__v_text"] == "007"
+    assert "code" not in made.row
+    assert elements_of(made, "orders__items") == [{"sku__v_text": "0815", "line": 1}]
 
 
 def test_a_text_after_a_number_of_the_same_run_is_not_turned_into_one() -> None:
@@ -360,12 +378,12 @@ def test_a_value_goes_where_nothing_of_it_is_lost(
     """dlt makes true of 5, 1970-01-01T00:00:05 of 5, and 7 of "007": wherever Python can."""
     under = rows(values=Values({("x",): column, ("l", LIST): column}.get))
 
-    row = row_of(order(x=value, l=[value]), under)
+    made = rows_of(order(x=value, l=[value]), under)
 
-    assert row[where] == kept
-    assert type(row[where]) is type(kept)
+    assert made.row[where] == kept
+    assert type(made.row[where]) is type(kept)
     beside = where.removeprefix("x")
-    assert row["l"] == [{f"value{beside}": kept} if beside else kept]
+    assert elements_of(made, "orders__l") == [{f"value{beside}": kept}]
 
 
 def test_a_rejected_order_does_not_decide_the_type_of_the_id() -> None:
@@ -386,10 +404,10 @@ def test_an_id_that_no_number_column_holds_is_text() -> None:
 
 def test_a_field_that_is_named_like_one_of_dlts_own_does_not_replace_it() -> None:
     """dlt takes `_dlt_id` for the identity of the row, and its items would lose their order."""
-    row = row_of(order(_dlt_id="theirs"))
+    made = rows_of(order(_dlt_id="theirs"))
 
-    assert row["api_dlt_id"] == "theirs"
-    assert "_dlt_id" not in row
+    assert made.row["api_dlt_id"] == "theirs"
+    assert made.row["_dlt_id"] != "theirs"
 
 
 def test_numbers_are_numbers_in_the_json_of_a_rejected_order() -> None:
@@ -415,44 +433,79 @@ def test_a_number_in_a_column_of_text_stays_there() -> None:
 
 def test_half_a_character_does_not_stop_the_load() -> None:
     """A lone surrogate is legal in JSON, and neither a file in UTF-8 nor a database takes it."""
-    row = row_of(order("A-\ud800", note="x\udfffy", items=[{"sku": "\ud83d", "tags": ["\udead"]}]))
+    made = rows_of(order("A-\ud800", note="x\udfffy", items=[{"sku": "\ud83d", "t": ["\udead"]}]))
     whole = row_of(order(note="ä 🛒"))
     rejected = rejection_of({"order_id": None, "note": "\ud800"}).row("order_id", T)
 
-    for found in (row, rejected):
+    for found in (made.row, made.children, rejected):
         json.dumps(found, default=str, ensure_ascii=False).encode()
-    assert row["note"] == "x?y"
+    assert made.row["note"] == "x?y"
     assert whole["note"] == "ä 🛒"
 
 
-def test_objects_and_lists_keep_their_shape() -> None:
-    """dlt makes columns of the objects and tables of the lists; nothing is flattened before."""
+def test_objects_become_columns_and_lists_become_tables() -> None:
+    """Whoever joins the tables gets the order back: nothing of its shape is lost."""
     fields: dict[str, Any] = {
         "customer": {"name": "Ada", "address": {"zip": "01234", "lines": ["a", "b"]}},
         "items": [{"line": 1, "options": [{"k": "x", "v": 1}, {}]}, {"line": 2}],
-        "tags": ["x", "y"],
         "grid": [[1, 2], [], [3]],
-        "mixed": [1, {"a": 2}, [3]],
+        "mixed": [1, {"a": 2}, [3], None],
         "empty": {},
         "none": [],
         "false": False,
         "blank": "",
     }
 
-    row = row_of(order(**fields))
+    made = rows_of(order(**fields))
 
-    assert {name: row[name] for name in fields} == fields
+    assert fields_of(made.row) == order(
+        customer__name="Ada",
+        customer__address__zip="01234",
+        false=False,
+        blank="",
+        last_modified_date=T,
+    )
+    assert {name: elements_of(made, name) for name, _ in made.children} == {
+        "orders__customer__address__lines": [{"value": "a"}, {"value": "b"}],
+        "orders__items": [{"line": 1}, {"line": 2}],
+        "orders__items__options": [{"k": "x", "v": 1}, {}],
+        "orders__grid": [{}, {}, {}],
+        "orders__grid__list": [{"value": 1}, {"value": 2}, {"value": 3}],
+        "orders__mixed": [{"value": 1}, {"a": 2}, {}, {}],
+        "orders__mixed__list": [{"value": 3}],
+    }
+
+
+def test_rows_are_linked_as_dlt_links_them() -> None:
+    """Its merge removes what belongs to the root of an order, and joins go by the parent."""
+    items = [{"line": 1, "options": [{"k": "x"}, {"k": "y"}]}, {"line": 2, "options": [{"k": "z"}]}]
+    under = rows()
+
+    made, other = rows_of(order(items=items), under), rows_of(order("B", items=items), under)
+
+    root = made.row["_dlt_id"]
+    assert root != other.row["_dlt_id"]
+    lines = made.of("orders__items")
+    assert [(row["_dlt_parent_id"], row["_dlt_list_idx"]) for row in lines] == [
+        (root, 0),
+        (root, 1),
+    ]
+    by_line = {row["_dlt_id"]: row["line"] for row in lines}
+    options = made.of("orders__items__options")
+    found = [(by_line[row["_dlt_parent_id"]], row["_dlt_list_idx"], row["k"]) for row in options]
+    assert found == [(1, 0, "x"), (1, 1, "y"), (2, 0, "z")]
+    assert {row["_dlt_root_id"] for _, row in made.children} == {root}
+    for table in ("orders__items", "orders__items__options"):
+        ids = [row["_dlt_id"] for one in (made, other) for row in one.of(table)]
+        assert len(ids) == len(set(ids))
 
 
 def test_a_null_is_a_null_column() -> None:
     """Any field of an order may be null, and is then neither text nor a fault."""
-    row = row_of(order(note=None, total=None, customer={"name": None}, items=[{"price": None}]))
+    made = rows_of(order(note=None, total=None, customer={"name": None}, items=[{"price": None}]))
 
-    assert row.get("note") is None
-    assert row.get("total") is None
-    assert row["customer"].get("name") is None
-    assert row["items"][0].get("price") is None
-    assert not [name for name in row if name.endswith("__v_text")]
+    assert fields_of(made.row) == order(last_modified_date=T)
+    assert elements_of(made, "orders__items") == [{}]
 
 
 def test_the_order_that_came_is_not_changed() -> None:
@@ -553,18 +606,38 @@ def exact(value: Any) -> Any:
     return (type(value).__name__, str(value))
 
 
-def put_back(row: Any) -> Any:
-    """A row with each `<field>__v_<type>` under its field's name again."""
-    if isinstance(row, list):
-        return [put_back(inner) for inner in row]
-    if not isinstance(row, dict):
-        return exact(row)
+def put_back(made: OrderRows, row: dict[str, Any], table: str) -> dict[str, Any]:
+    """The object that a row was made of: variants under their field's name, lists from their tables."""
     fields: dict[str, Any] = {}
-    for name, value in row.items():
-        field = name.partition("__v_")[0]
-        assert field not in fields, "a field is in two columns"
-        fields[field] = put_back(value)
+    for name, value in fields_of(row).items():
+        *levels, field = name.partition("__v_")[0].split("__")
+        holder = fields
+        for level in levels:
+            holder = holder.setdefault(level, {})
+        assert field not in holder, "a field is in two columns"
+        holder[field] = exact(value)
+    below = {name for name, _ in made.children if name.startswith(f"{table}__")}
+    for child in below - {
+        name for name in below for other in below if name.startswith(f"{other}__")
+    }:
+        *levels, field = child.removeprefix(f"{table}__").split("__")
+        mine = [one for one in made.of(child) if one["_dlt_parent_id"] == row["_dlt_id"]]
+        if mine:
+            holder = fields
+            for level in levels:
+                holder = holder.setdefault(level, {})
+            holder[field] = [put_back(made, one, child) for one in mine]
     return fields
+
+
+def without_empty(value: Any) -> Any:
+    """As tables tell it: an object without fields or an empty list leaves nothing behind."""
+    if isinstance(value, dict):
+        kept = {key: without_empty(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if inner not in ({}, [])}
+    if isinstance(value, list):
+        return [without_empty(inner) for inner in value]
+    return value
 
 
 def same(came: Any, kept: Any) -> bool:
@@ -593,9 +666,9 @@ def test_no_value_is_lost_whatever_the_columns_are(
 
     under = rows(values=Values(type_of))
     for fields in orders:
-        row = row_of(order(**fields), under)
-        kept = put_back({name: row[name] for name in row if name not in order()})
-        assert same(fields, kept)
+        made = rows_of(order(**fields), under)
+        kept = put_back(made, made.row, "orders")
+        assert same(without_empty(fields), {n: kept[n] for n in kept if n not in order()})
 
 
 @pytest.mark.parametrize(
@@ -633,7 +706,7 @@ def test_a_field_has_the_table_and_column_that_dlt_gives_it(
     path: Path, place: tuple[str, str]
 ) -> None:
     """T18: a decimal column declared anywhere else would be empty, and the field split after all."""
-    assert table_and_column(path) == place
+    assert NAMING.place(path) == place
     assert place in dlt_places(path)
 
 
@@ -644,6 +717,27 @@ def dlt_places(path: Path) -> Iterable[tuple[str, str]]:
         item = [item] if part == LIST else {part: item}
     for (table, *_), row in dlt.Schema("orders").normalize_data_item(item, "load", "orders"):
         yield from ((table, name) for name in row)
+
+
+def test_the_rows_are_those_that_dlts_normalizer_makes() -> None:
+    """Tables of an earlier version, and everything written about dlt's tables, stay true."""
+    came = order(
+        Customer={"firstName": "Ada", "address": {"zip": "01", "Lines": ["a", "b"]}},
+        items=[{"line": 1, "taxLines": [{"rate": 5}, {"rate": 7}]}, {"line": 2}],
+        grid=[[1, 2], [3]],
+    )
+
+    made = rows_of(came, rows(naming=NAMING))
+
+    ours = [("orders", fields_of(made.row) | {"last_modified_date": AT})]
+    ours += [(table, fields_of(row)) for table, row in made.children]
+    theirs = [
+        (table, fields_of(dict(row)))
+        for (table, *_), row in dlt.Schema("orders").normalize_data_item(came, "load", "orders")
+    ]
+    assert sorted((t, sorted(r.items())) for t, r in ours) == sorted(
+        (t, sorted(r.items())) for t, r in theirs
+    )
 
 
 def column_types_of(schema: dlt.Schema, table: str) -> dict[str, str | None]:
@@ -658,59 +752,50 @@ def schema_with(table: str, **columns: Any) -> dlt.Schema:
     return schema
 
 
-def test_a_field_with_a_fraction_gets_a_decimal_column() -> None:
-    """T18: declared before dlt sees the first value, which may be a whole number."""
+def test_a_table_is_declared_with_its_columns_and_links() -> None:
+    """dlt finds the rows of an order by these hints, and refuses a list whose parent it does not know."""
     schema = dlt.Schema("orders")
+    schema.update_table(new_table("orders", write_disposition="merge"))
 
-    declare_decimal(schema, ("total",))
-    declare_decimal(schema, ("tax", "rate"))
-    declare_decimal(schema, ("total",))
-
-    assert column_types_of(schema, "orders") == {"total": "decimal", "tax__rate": "decimal"}
-    assert column_type(schema, ("total",)) == "decimal"
-    assert column_type(schema, ("total", "x")) is None
-    assert column_type(schema, ("items", LIST, "total")) is None
-    assert column_type(None, ("total",)) is None
-
-
-def test_a_decimal_column_of_a_list_is_declared_with_the_tables_above_it() -> None:
-    """dlt refuses a child table whose parent it does not know, and a second parent for one."""
-    schema = dlt.Schema("orders")
-
-    declare_decimal(schema, ("lineItems", LIST, "taxLines", LIST, "rate"))
-    declare_decimal(schema, ("lineItems", LIST, "price"))
-    declare_decimal(schema, ("weights", LIST))
+    declare(schema, Table("orders", None, {"total": "decimal", "order_id": "text"}))
+    declare(schema, Table("orders__items", "orders", {"price": "bigint"}))
+    declare(schema, Table("orders__items__taxes", "orders__items", {"value": "decimal"}))
 
     parents = {name: table.get("parent") for name, table in schema.tables.items() if name[0] != "_"}
     assert parents == {
         "orders": None,
-        "orders__line_items": "orders",
-        "orders__line_items__tax_lines": "orders__line_items",
-        "orders__weights": "orders",
+        "orders__items": "orders",
+        "orders__items__taxes": "orders__items",
     }
-    assert column_types_of(schema, "orders__line_items__tax_lines") == {"rate": "decimal"}
-    assert column_types_of(schema, "orders__line_items") == {"price": "decimal"}
-    assert column_types_of(schema, "orders__weights") == {"value": "decimal"}
+    assert schema.tables["orders"]["write_disposition"] == "merge"
+    assert column_type(schema, ("total",)) == "decimal"
+    assert column_type(schema, ("items", LIST, "price")) == "bigint"
+    assert column_type(schema, ("items", LIST, "taxes", LIST)) == "decimal"
+    assert column_type(schema, ("total", "x")) is None
+    assert column_type(None, ("total",)) is None
+    hints = {
+        name: [hint for hint in ("row_key", "parent_key", "root_key") if column.get(hint)]
+        for name, column in schema.tables["orders__items"]["columns"].items()
+    }
+    assert hints == {
+        "price": [],
+        "_dlt_root_id": ["root_key"],
+        "_dlt_parent_id": ["parent_key"],
+        "_dlt_list_idx": [],
+        "_dlt_id": ["row_key"],
+    }
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("bigint", "decimal"),
-        ("decimal", "decimal"),
-        ("text", "text"),
-        ("double", "double"),
-        ("bool", "bool"),
-        ("timestamp", "timestamp"),
-    ],
-)
-def test_only_a_column_of_whole_numbers_becomes_decimal(before: str, after: str) -> None:
-    """What a column of another type holds would not survive; there, dlt's variant column serves."""
-    schema = schema_with("orders", total=before, other="bigint")
+def test_a_column_of_whole_numbers_becomes_decimal_and_keeps_its_hints() -> None:
+    """T18: the first fraction may come after the column was made, also in the key's own table."""
+    schema = schema_with("orders", total="bigint", other="bigint")
+    schema.tables["orders"]["columns"]["total"]["nullable"] = False
 
-    declare_decimal(schema, ("total",))
+    declare(schema, Table("orders", None, {"total": "decimal", "other": "bigint"}))
 
-    assert column_types_of(schema, "orders") == {"total": after, "other": "bigint"}
+    assert column_types_of(schema, "orders")["total"] == "decimal"
+    assert column_types_of(schema, "orders")["other"] == "bigint"
+    assert schema.tables["orders"]["columns"]["total"]["nullable"] is False
 
 
 @pytest.mark.parametrize(
@@ -729,14 +814,3 @@ def test_only_a_column_of_whole_numbers_becomes_decimal(before: str, after: str)
 def test_a_decimal_has_29_digits_before_the_point_and_9_behind(number: str, fits: bool) -> None:
     """dlt's DECIMAL(38, 9), for every destination; more digits would be rounded or refused."""
     assert fits_decimal(Decimal(number)) is fits
-
-
-def test_declaring_a_decimal_leaves_the_table_one_that_is_merged() -> None:
-    """Appended to, it would hold every changed order twice."""
-    schema = dlt.Schema("orders")
-    schema.update_table(new_table("orders", write_disposition="merge"))
-
-    declare_decimal(schema, ("total",))
-    declare_decimal(schema, ("items", LIST, "price"))
-
-    assert schema.tables["orders"]["write_disposition"] == "merge"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dlt.sources.helpers.rest_client.auth import (
     APIKeyAuth,
     AuthConfigBase,
@@ -21,7 +23,14 @@ from orders_dagster.settings import (
 )
 
 
-def connect(settings: OrdersSettings, traffic: Traffic) -> tuple[ApiSession, AuthBase | None]:
+class Connection(NamedTuple):
+    """What a client of the API needs."""
+
+    session: ApiSession
+    auth: AuthBase | None
+
+
+def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
     """A session for the API and the auth that signs its requests."""
     pace = Pace(settings.max_requests_per_second)
     is_oauth2 = isinstance(settings.auth, OAuth2ClientCredentials)
@@ -61,7 +70,7 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> tuple[ApiSession, Aut
         api.renewable_auth = auth
     if isinstance(auth, AuthConfigBase):
         auth.resolve()  # or dlt would look for its keys again, and find NAME in the environment
-    return api, auth
+    return Connection(api, auth)
 
 
 def _auth(settings: OrdersSettings, token_session: ApiSession) -> AuthBase | None:

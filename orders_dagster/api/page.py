@@ -24,6 +24,7 @@ class PageShape:
     Attributes:
         redact: makes a URL showable.
         reports_total: cleared when the total turns out to be something else.
+        total_is_trusted: set when it has been seen to be more than the size of a page.
     """
 
     data_selector: str
@@ -33,6 +34,7 @@ class PageShape:
     cursor_format: str
     redact: Callable[[str | None], str]
     reports_total: bool = True
+    total_is_trusted: bool = False
 
     def total(self, response: Response) -> int | None:
         """The number of orders that match, None if the API reports none.
@@ -53,6 +55,11 @@ class PageShape:
                 'sources.orders.total_path ("" if the API reports no total)',
             )
         return int(value)
+
+    def trust(self, total: int | None, orders: int) -> None:
+        """Note a total: more than the orders so far, it is no size of a page."""
+        if total is not None and total > orders:
+            self.total_is_trusted = True
 
     def check(self, response: Response, rows: list[Any], *, is_first: bool) -> None:
         """Whether an answer is a page of orders.

@@ -5,7 +5,8 @@ or it is deleted). `SeekPaginator` does not: the start of the window moves to th
 the offset serves only rows that share that one timestamp. `OffsetPaginator` is for an API that can
 neither filter nor sort by the modification date; it counts, and reads again when the count is off.
 
-Windows are half-open: `{start}` is included, `{end}` is excluded.
+Windows are half-open: `{start}` is included, `{end}` is excluded. dlt copies the paginator for each
+window, and the copies run in threads of their own; what they share is in `Paging` and `Windows`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Request, Response
 
 from orders_dagster.api.page import PageShape
+from orders_dagster.api.query import in_window
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
+from orders_dagster.windows import Window, Windows
 
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
@@ -31,12 +34,16 @@ READ_TIES_AGAIN = 50
 ONE_SECOND = timedelta(seconds=1)
 
 
+WINDOW = "orders_dagster_window"
+"""The parameter that tells a paginator which window it reads; taken out before anything is sent."""
+
+
 @dataclass(frozen=True)
 class Paging:
     """How one API pages; the same for all windows of a run.
 
     Attributes:
-        params: query parameters whose values hold `{start}`, by name.
+        params: query parameters as texts, in which `{start}` and `{end}` stand.
         shape: where things are in an answer.
     """
 
@@ -47,56 +54,56 @@ class Paging:
     shape: PageShape
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a reading may stop, to be loaded and to go on from there.
-
-    Attributes:
-        orders: not before so many have been read.
-        not_after: not behind this time, UTC, which the watermark never passes: the next reading would
-            start there and read the same again.
-    """
-
-    orders: int
-    not_after: datetime
-
-
 class OrdersPaginator(BasePaginator):
     """What both ways of paging share: checking, counting, and giving up when pages never add up."""
 
-    def __init__(self, paging: Paging) -> None:
+    _window: Window
+
+    def __init__(self, paging: Paging, windows: Windows) -> None:
         super().__init__()
         self.paging = paging
         self.shape = paging.shape
-        self.pages = 0
-        self.rows = 0
-        self.is_complete = True
-        self.first_total: int | None = None
+        self.windows = windows
         self.offset = 0
-        self._total_is_trusted = False
         self._disagreements = 0
         self._keys: list[str] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> OrdersPaginator:
+        """A new one for another window."""
+        return type(self)(self.paging, self.windows)
+
     def init_request(self, request: Request) -> None:
-        request.params = dict(request.params or {})
+        self._window = self.windows.being_read(int(request.params.pop(WINDOW)))
+        self._start_window()
         self.update_request(request)
 
     def update_request(self, request: Request) -> None:
-        request.params[self.paging.limit_param] = self.paging.page_size
-        request.params[self.paging.offset_param] = self.offset
+        start, end = self._span()
+        params = in_window(self.paging.params, start, end, self.shape.cursor_format)
+        params[self.paging.limit_param] = str(self.paging.page_size)
+        params[self.paging.offset_param] = str(self.offset)
+        request.params = params
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         rows = data or []
-        self.shape.check(response, rows, is_first=self.pages == 0)
         total = self.shape.total(response)
-        if self.first_total is None:
-            self.first_total = total
-        self.pages += 1
-        self.rows += len(rows)
+        is_first = self.windows.page(len(rows), total)
+        self.shape.check(response, rows, is_first=is_first)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
         is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
         self._keys = keys
         self._turn_page(response, rows, total, is_repeated)
+        if not self._has_next_page:
+            self.windows.read(self._window)
+
+    def _start_window(self) -> None:
+        """Go to the start of the window."""
+
+    def _span(self) -> tuple[str, str | None]:
+        """The start and the end of the window as requests name them."""
+        form = self.shape.cursor_format
+        end = self._window.end
+        return write_time(self._window.start, form), None if end is None else write_time(end, form)
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
@@ -139,33 +146,41 @@ class SeekPaginator(OrdersPaginator):
     _tied: set[str]
     _found_more: bool
 
-    def __init__(
-        self, paging: Paging, start: datetime, checkpoint: Checkpoint | None = None
-    ) -> None:
-        super().__init__(paging)
-        self._checkpoint = checkpoint
+    def __init__(self, paging: Paging, windows: Windows) -> None:
+        super().__init__(paging, windows)
         self._format = paging.shape.cursor_format
         self._step = step_of(self._format)
         self._largest = 0
+        self._read = 0
+        self._since: datetime | None = None
         self._excludes_start = False
         self._probes_edge = False
         self._probed: tuple[int, datetime | None] | None = None
-        self._go_to(start)
+
+    def _start_window(self) -> None:
+        start = self._window.start
+        # A filter that excludes its start would lose what is dated at the edge of two windows. Where
+        # the step is a day, that is the condition the README names, and a day is much to read twice.
+        overlaps = not self._window.first and self._step <= ONE_SECOND
+        self._go_to(start - self._step if overlaps else start)
+
+    def _span(self) -> tuple[str, str | None]:
+        return self._start_text, super()._span()[1]
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
-        for name, template in self.paging.params.items():
-            request.params[name] = template.replace("{start}", self._start_text)
         if self._probed is not None:
-            request.params[self.paging.limit_param] = 1
+            request.params[self.paging.limit_param] = "1"
         if self._overlaps and self.offset:
-            request.params[self.paging.offset_param] = self.offset - 1
+            request.params[self.paging.offset_param] = str(self.offset - 1)
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         times = self._times(response, rows)
         self._largest = max(self._largest, len(rows))
+        self._read += len(rows)
+        self._since = self._since or min(times, default=None)
         if self._probed is not None:
             self._judge_total(total)
         elif self.offset:
@@ -184,30 +199,34 @@ class SeekPaginator(OrdersPaginator):
             else:
                 self._has_next_page = False
             return
+        if last is None and self._window.end is not None:
+            # Orders without a date match every window, and come last: the open window reads them.
+            self._has_next_page = False
+            return
         if self._excludes_start and last is not None and self._start - last >= self._step:
             raise self.shape.not_understood(
                 response,
                 f"its filter excludes only a part of what {self._start_text} names",
                 "sources.orders.cursor_format to one that is as precise as the data",
             )
-        self._total_is_trusted = self._total_is_trusted or (total is not None and total > len(rows))
+        self.shape.trust(total, len(rows))
         if total is not None and len(rows) >= total:
-            if self._total_is_trusted:
+            if self.shape.total_is_trusted:
                 if len(rows) < self.paging.page_size:
                     self._has_next_page = False
                     return
             elif len(rows) > 1:
                 self._probed = (total, last)
                 return
-        self._continue_from(last, len(rows))
+        left = total - len(rows) if total is not None and self.shape.total_is_trusted else None
+        self._continue_from(last, len(rows), left)
 
-    def _continue_from(self, last: datetime | None, seen: int) -> None:
+    def _continue_from(self, last: datetime | None, seen: int, left: int | None) -> None:
         """On to the last row read, or into its ties if it is the start already."""
         if last is not None and self._text(last) != self._start_text:
             self._disagreements = 0
-            self._go_to(last)
+            self._move_to(last, left)
             self._edge = last
-            self._stop_at_checkpoint(last)
             return
         self._undated = last is None
         # A page of one row has no room for another beside the one that is read again.
@@ -221,6 +240,12 @@ class SeekPaginator(OrdersPaginator):
     ) -> None:
         """A page at an offset from the start: more rows of the start's timestamp, or what follows."""
         is_behind = any(self._text(time) != self._start_text for time in times)
+        if self._undated and times:
+            raise self.shape.not_understood(
+                response,
+                f"orders without {self.shape.cursor_path} come before those with one",
+                "the sort in sources.orders.params",
+            )
         if self._overlaps:
             if self._keys[:1] != [self._last_key]:
                 # A row has moved away, or the rows come in another order each time.
@@ -262,7 +287,17 @@ class SeekPaginator(OrdersPaginator):
         if self._undated:
             self._has_next_page = False
         else:
-            self._go_to(self._start + self._step)
+            self._move_to(self._start + self._step, left=0)  # the next page tells
+
+    def _move_to(self, start: datetime, left: int | None) -> None:
+        """On to a later start, unless the window ends there, or what is left is for others to read."""
+        end = self._window.end
+        if (end is not None and start >= end) or self.windows.cut(
+            self._window, self._since or start, start, self._read, left
+        ):
+            self._has_next_page = False
+        else:
+            self._go_to(start)
 
     def _go_to(self, start: datetime) -> None:
         self._start = start
@@ -276,25 +311,19 @@ class SeekPaginator(OrdersPaginator):
         self._tied = set()
         self._found_more = False
 
-    def _stop_at_checkpoint(self, last: datetime) -> None:
-        """All orders before the last row's time have been read, so the next reading can start there."""
-        to = self._checkpoint
-        if to and self.rows >= to.orders and last <= to.not_after:
-            self._has_next_page = self.is_complete = False
-
     def _judge_total(self, total: int | None) -> None:
         """Asked again for one order only: the number of orders stays, the size of a page does not."""
         assert self._probed is not None
         before, last = self._probed
         self._probed = None
         if total is not None and total > 1:
-            self._total_is_trusted = True
+            self.shape.total_is_trusted = True
             if total <= before and before < self.paging.page_size:
                 self._has_next_page = False
                 return
         else:
             self.shape.reports_total = False
-        self._continue_from(last, before)
+        self._continue_from(last, before, None)
 
     def _looks_behind_edge(self, times: list[datetime]) -> bool:
         """Whether to ask once more from one step earlier: the row the window now starts with is not
@@ -332,6 +361,7 @@ class SeekPaginator(OrdersPaginator):
         """
         step = min(self._step, ONE_SECOND)
         start = read_time(self._start_text, self._format)
+        end = self._window.end
         times: list[datetime] = []
         for row in rows:
             try:
@@ -350,6 +380,13 @@ class SeekPaginator(OrdersPaginator):
                     f"it holds orders from before the window's start, {self._start_text}",
                     'the filter in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
+            if end is not None and time - end >= max(self._step, ONE_SECOND):
+                raise self.shape.not_understood(
+                    response,
+                    f"it holds orders from behind the window's end, {write_time(end, self._format)}",
+                    "the parameter in sources.orders.params that holds {end}, or take it out if the "
+                    "API has none",
+                )
             times.append(time)
         return times
 
@@ -357,8 +394,8 @@ class SeekPaginator(OrdersPaginator):
 class OffsetPaginator(OrdersPaginator):
     """Steps by the rows received, and holds the orders seen against the total."""
 
-    def __init__(self, paging: Paging) -> None:
-        super().__init__(paging)
+    def __init__(self, paging: Paging, windows: Windows) -> None:
+        super().__init__(paging, windows)
         self._seen: set[str] = set()
 
     def _turn_page(
@@ -371,10 +408,10 @@ class OffsetPaginator(OrdersPaginator):
             for n, key in enumerate(self._keys)
         )
         self.offset += len(rows)
-        self._total_is_trusted = self._total_is_trusted or (
-            total is not None and total > self.offset
-        )
-        if rows and not (self._total_is_trusted and total is not None and self.offset >= total):
+        self.shape.trust(total, self.offset)
+        if rows and not (
+            self.shape.total_is_trusted and total is not None and self.offset >= total
+        ):
             return
         if total is not None and len(self._seen) < total:
             self._disagree(response, len(self._seen), total, READ_AGAIN)

@@ -1,42 +1,57 @@
 """The query parameters of a window: `{start}` is included, `{end}` is excluded.
 
-The last window of a synchronisation has no end yet.
+The last window of a synchronisation has no end yet: a parameter that is just `{end}` is not sent, and
+inside a longer value `{end}` is a time one year ahead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orders_dagster.cursor import write_time
-from orders_dagster.settings import OrdersSettings
+
+START, END = "{start}", "{end}"
+A_YEAR = timedelta(days=365)
 
 
-def open_window(settings: OrdersSettings, start: datetime) -> dict[str, str]:
-    """The parameters that ask for everything from a time on."""
-    text = write_time(start, settings.cursor_format)
-    asked = _open_ended(settings.params, settings.cursor_format)
-    return {name: value.replace("{start}", text) for name, value in asked.items()}
+def templates(params: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of the setting as texts."""
+    return {name: _text(value) for name, value in params.items()}
 
 
-def first_request(settings: OrdersSettings, start: datetime) -> dict[str, str]:
-    """The same for `rest_api_source`, with braces doubled: dlt takes what stands in single ones for a
-    placeholder of its own."""
-    window = open_window(settings, start)
-    return {name: value.replace("{", "{{").replace("}", "}}") for name, value in window.items()}
+def in_window(
+    params: Mapping[str, str], start: str, end: str | None, cursor_format: str
+) -> dict[str, str]:
+    """The parameters that ask for the orders of a window.
+
+    Args:
+        params: texts in which `{start}` and `{end}` may stand anywhere.
+        start, end: as they are written into a request; `end` None for the open window.
+    """
+    if end is None:
+        params = {name: text for name, text in params.items() if text.strip() != END}
+        end = write_time(datetime.now(UTC) + A_YEAR, cursor_format)
+    return {n: text.replace(START, start).replace(END, end) for n, text in params.items()}
 
 
-def next_requests(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
-    """The parameters that move with the window: those whose value holds `{start}`."""
-    return {n: v for n, v in _open_ended(params, cursor_format).items() if "{start}" in v}
+def depending_on(resource: str, params: Mapping[str, str]) -> dict[str, str]:
+    """The parameters as `rest_api_source` takes them from a parent resource. Other braces are doubled:
+    dlt takes what stands in single ones for a placeholder of its own."""
+    found = {}
+    for name, text in params.items():
+        doubled = text.replace("{", "{{").replace("}", "}}")
+        for ours in (START, END):
+            theirs = f"{{resources.{resource}.{ours[1:-1]}}}"
+            doubled = doubled.replace(f"{{{ours}}}", theirs)
+        found[name] = doubled
+    return found
 
 
-def _open_ended(params: dict[str, Any], cursor_format: str) -> dict[str, str]:
-    """The window has no end yet: a parameter that is just `{end}` is not sent, and inside a longer
-    value `{end}` is a time one year ahead."""
-    end = write_time(datetime.now(UTC) + timedelta(days=365), cursor_format)
-    texts = {name: _text(value) for name, value in params.items()}
-    return {n: v.replace("{end}", end) for n, v in texts.items() if v.strip() != "{end}"}
+def can_end(params: Mapping[str, str]) -> bool:
+    """Whether a request can name the end of a window."""
+    return any(END in text for text in params.values())
 
 
 def _text(value: Any) -> str:

@@ -31,6 +31,7 @@ from orders_dagster.errors import (
     ApiUnavailable,
     ApiUnreachable,
     CredentialsRefused,
+    OrdersError,
     ResponseNotUnderstood,
     causes,
 )
@@ -38,6 +39,12 @@ from orders_dagster.errors import (
 MAX_WAIT_SECONDS = 300
 """The longest wait before a retry, Retry-After included: beyond it, the next scheduled run is the
 better retry, and a run that sleeps for an hour holds the warehouse's pool for nothing."""
+
+
+FIRST_APART_SECONDS = 0.05
+MOST_APART_SECONDS = 2.0
+"""How far apart the requests of all threads are after a 429, at first and at most: eight threads that
+all come back at once would be told the same again, until one of them runs out of retries."""
 
 
 @dataclass
@@ -57,25 +64,66 @@ class Traffic:
 
 
 class Pace:
-    """No more than so many requests per second, over all threads."""
+    """When a request may be sent, over all threads of a run.
+
+    A 429 is about the client, not about one thread: all of them wait as long as it says, and go on one
+    by one, twice as far apart as before, then closer again with every answer. And once a run is going
+    to fail, nobody sends any more.
+    """
 
     def __init__(self, per_second: float | None) -> None:
         self._interval = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
+        self._apart = 0.0
+        self._next = self._held_until = 0.0
+        self._changed = threading.Condition()
+        self._failure: Exception | None = None
 
     def wait(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval
-        if turn > now:
-            time.sleep(turn - now)
+        """Wait for one's turn.
+
+        Raises: what the run fails with, once it does.
+        """
+        with self._changed:
+            turn = max(time.monotonic(), self._next)
+            while True:
+                turn = max(turn, self._held_until)
+                self._next = max(self._next, turn + self._interval + self._apart)
+                self._sleep_until(turn)
+                if self._held_until <= turn:
+                    return
+                # Held in the meantime: a later turn, after those that have got theirs.
+                turn = max(self._next, self._held_until)
+
+    def pause(self, seconds: float) -> None:
+        """Wait in one thread, before it tries again."""
+        with self._changed:
+            self._sleep_until(time.monotonic() + seconds)
 
     def hold(self, seconds: float) -> None:
-        """Let nobody send for a while: a rate limit is about the client, not about one thread."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+        """Let nobody send for a while."""
+        with self._changed:
+            now = time.monotonic()
+            if now >= self._held_until:  # several threads are told at once
+                self._apart = min(max(2 * self._apart, FIRST_APART_SECONDS), MOST_APART_SECONDS)
+            self._held_until = max(self._held_until, now + seconds)
+
+    def answered(self) -> None:
+        """An answer came: the requests may come a little closer again."""
+        if self._apart:
+            with self._changed:
+                self._apart = self._apart * 0.95 if self._apart > 0.001 else 0.0
+
+    def stop(self, failure: Exception) -> None:
+        """The run fails: wake all who wait, and let nobody send."""
+        with self._changed:
+            self._failure = self._failure or failure
+            self._changed.notify_all()
+
+    def _sleep_until(self, moment: float) -> None:
+        while self._failure is None and (left := moment - time.monotonic()) > 0:
+            self._changed.wait(left)
+        if self._failure is not None:
+            raise self._failure
 
 
 class RenewableAuth(Protocol):
@@ -95,9 +143,12 @@ _SECRET_NAME = re.compile(r"secret|token|key|passw|pwd|signature|auth", re.IGNOR
 class _Transient(Exception):
     """A failure that time may cure."""
 
-    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, retry_after_seconds: float | None = None, is_about_all: bool = False
+    ) -> None:
         super().__init__(reason)
         self.retry_after_seconds = retry_after_seconds
+        self.is_about_all = is_about_all
 
 
 class ApiSession(requests.Session):
@@ -196,24 +247,29 @@ class ApiSession(requests.Session):
             wait=self._wait,
             retry=retry_if_exception_type(_Transient),
             before_sleep=self._before_retry,
-            sleep=self._pace_all,
+            sleep=self._pace.pause,
             reraise=True,
         )
         try:
             return attempts(self._attempt, request, **kwargs)
+        except OrdersError as error:
+            self._pace.stop(error)
+            raise
         except _NotJson as error:
-            raise ResponseNotUnderstood(
+            failure: OrdersError = ResponseNotUnderstood(
                 url=self.redact(request.url),
                 status=error.status,
                 found=f"its body is no JSON ({error.content_type or 'no content type'})",
                 setting=self._refused_settings,
-            ) from None
+            )
         except _Transient as error:
-            raise ApiUnavailable(
+            failure = ApiUnavailable(
                 url=self.redact(request.url),
                 reason=str(error),
                 attempts=attempts.statistics.get("attempt_number", 1),
-            ) from None
+            )
+        self._pace.stop(failure)
+        raise failure
 
     def _attempt(self, request: PreparedRequest, **kwargs: Any) -> Response:
         response = self._exchange(request, **kwargs)
@@ -225,8 +281,11 @@ class ApiSession(requests.Session):
             response = self._exchange(request, **kwargs)
         status = response.status_code
         if status in self._status_codes:
+            asked = _retry_after_seconds(response)
             raise _Transient(
-                f"it answers {status}", retry_after_seconds=_retry_after_seconds(response)
+                f"it answers {status}",
+                retry_after_seconds=asked,
+                is_about_all=status == 429 or asked is not None,
             )
         url = self.redact(request.url)
         if status in (401, 403):
@@ -239,6 +298,7 @@ class ApiSession(requests.Session):
             return response
         body = _parse(response)
         response.json = lambda **_: body  # type: ignore[method-assign]
+        self._pace.answered()
         return response
 
     def _exchange(self, request: PreparedRequest, **kwargs: Any) -> Response:
@@ -267,12 +327,11 @@ class ApiSession(requests.Session):
         self._traffic.add(bytes=len(response.content))
         return response
 
-    def _before_retry(self, _: RetryCallState) -> None:
+    def _before_retry(self, state: RetryCallState) -> None:
         self._traffic.add(retries=1)
-
-    def _pace_all(self, seconds: float) -> None:
-        self._pace.hold(seconds)
-        self._pace.wait()
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _Transient) and error.is_about_all and state.next_action:
+            self._pace.hold(state.next_action.sleep)
 
 
 class _NotJson(_Transient):

@@ -1,0 +1,209 @@
+"""The files of a load: rows of tables become Parquet files in dlt's load package, and the columns of
+its schema.
+
+dlt makes child tables of nested Python objects only, value by value, and that is most of the time of
+a load; tables that are tables already it takes as one table each. So the files are put where its
+normalizer looks for them, which then moves them on as they are. What is relied on is pinned in
+test_upstream.py. Only `orders` and its child tables are written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dlt.common.schema.typing import TColumnSchema, TPartialTableSchema
+from dlt.common.schema.utils import new_table
+from dlt.common.storages.load_package import ParsedLoadJobFileName
+
+from orders_dagster.rows import (
+    LIST_INDEX,
+    ORDERS,
+    PARENT_ID,
+    ROOT_ID,
+    ROW_ID,
+    OrderRows,
+    Row,
+    Table,
+)
+
+LOAD_ID = "_dlt_load_id"
+ROWS_TOGETHER = 20_000  # a row group; DuckDB reads them side by side, and small ones one by one
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "bigint": pa.int64(),
+    "decimal": pa.decimal128(38, 9),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+_ROW_ID: TColumnSchema = {
+    "name": ROW_ID,
+    "data_type": "text",
+    "nullable": False,
+    "unique": True,
+    "row_key": True,
+}
+_OF_ORDERS: dict[str, TColumnSchema] = {
+    LOAD_ID: {"name": LOAD_ID, "data_type": "text", "nullable": False},
+    ROW_ID: _ROW_ID,
+}
+_OF_LISTS: dict[str, TColumnSchema] = {
+    ROOT_ID: {"name": ROOT_ID, "data_type": "text", "nullable": False, "root_key": True},
+    PARENT_ID: {"name": PARENT_ID, "data_type": "text", "nullable": False, "parent_key": True},
+    LIST_INDEX: {"name": LIST_INDEX, "data_type": "bigint", "nullable": False},
+    ROW_ID: _ROW_ID,
+}
+
+
+class LoadFiles:
+    """The files of one load package.
+
+    Args:
+        schema: dlt's schema of the package; gets the columns of what is written.
+        directory: where the package keeps the files that are to be normalized.
+        load_id: the id of the load, which each row of `orders` carries.
+    """
+
+    def __init__(self, schema: dlt.Schema, directory: Path, load_id: str) -> None:
+        self._schema = schema
+        self._directory = directory
+        self._load_id = load_id
+        self._open: dict[str, _File] = {}
+        self._closed: list[_File] = []
+
+    def write(self, tables: Mapping[str, Table], orders: Iterable[OrderRows]) -> None:
+        """Append the rows of some orders."""
+        rows: dict[str, list[Row]] = {}
+        for order in orders:
+            rows.setdefault(ORDERS, []).append(order.row)
+            for name, row in order.children:
+                rows.setdefault(name, []).append(row)
+        for name, table in tables.items():  # parents first
+            if name in rows:
+                self._file(table).append(rows[name], self._load_id)
+
+    def close(self) -> None:
+        """Finish all files. Columns that became decimal on the way are decimal in all of them."""
+        for name in list(self._open):
+            self._close(name)
+        for file in self._closed:
+            file.conform(self._schema)
+
+    def _file(self, table: Table) -> _File:
+        """The file for more rows of a table: another one when it has other columns by now."""
+        file = self._open.get(table.name)
+        if file is None or file.columns != table.columns:
+            self._close(table.name)
+            declare(self._schema, table)
+            file = _File(self._path(table.name), table, arrow_schema(self._schema, table.name))
+            self._open[table.name] = file
+        return file
+
+    def _close(self, table: str) -> None:
+        file = self._open.pop(table, None)
+        if file is not None:
+            file.close()
+            self._closed.append(file)
+
+    def _path(self, table: str) -> Path:
+        name = ParsedLoadJobFileName(table, ParsedLoadJobFileName.new_file_id(), 0, "parquet")
+        return self._directory / name.file_name()
+
+
+def declare(schema: dlt.Schema, table: Table) -> None:
+    """Make a table and its columns known to dlt, those that link its rows included."""
+    if table.name not in schema.tables:
+        schema.update_table(new_table(table.name, parent_table_name=table.parent or ""))
+    known = schema.tables[table.name]["columns"]
+    fields: dict[str, TColumnSchema] = {
+        name: {"name": name, "data_type": kind, "nullable": True}  # type: ignore[typeddict-item]
+        for name, kind in table.columns.items()
+    }
+    columns: dict[str, TColumnSchema] = {}
+    for name, column in (fields | (_OF_ORDERS if table.parent is None else _OF_LISTS)).items():
+        old = known.get(name)
+        if old is None or old.get("data_type") != column["data_type"]:
+            columns[name] = column
+            if old is not None:
+                columns[name] = column | {"nullable": old.get("nullable", True)}
+    if columns:
+        # The columns alone: new_table would also make the table one that is appended to.
+        partial: TPartialTableSchema = {"name": table.name, "columns": columns}
+        if table.parent is not None:
+            partial["parent"] = table.parent
+        schema.update_table(partial)
+
+
+def arrow_schema(schema: dlt.Schema, table: str) -> pa.Schema:
+    """The columns of a table in dlt's order, so that its normalizer need not write the file again."""
+    columns = schema.get_table_columns(table)
+    return pa.schema(
+        [
+            pa.field(name, ARROW_TYPES[column["data_type"]], column.get("nullable", True))
+            for name, column in columns.items()
+            if column["data_type"] in ARROW_TYPES
+        ]
+    )
+
+
+@dataclass
+class _File:
+    """One Parquet file, open until the columns of its table change."""
+
+    path: Path
+    table: Table
+    schema: pa.Schema
+    columns: dict[str, str] = field(init=False)
+    _batches: list[pa.RecordBatch] = field(default_factory=list)
+    _rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.columns = dict(self.table.columns)
+        self._writer = pq.ParquetWriter(self.path, self.schema)
+
+    def append(self, rows: list[Row], load_id: str) -> None:
+        self._batches.append(
+            pa.record_batch(
+                [self._column(column, rows, load_id) for column in self.schema], schema=self.schema
+            )
+        )
+        self._rows += len(rows)
+        if self._rows >= ROWS_TOGETHER:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def conform(self, schema: dlt.Schema) -> None:
+        """Write the file again if a column of whole numbers has become decimal since."""
+        now = arrow_schema(schema, self.table.name)
+        wrong = [column for column in self.schema if now.field(column.name).type != column.type]
+        if wrong:
+            read = pq.read_table(self.path)
+            for column in wrong:
+                at = read.schema.get_field_index(column.name)
+                read = read.set_column(
+                    at, now.field(column.name), read[at].cast(ARROW_TYPES["decimal"])
+                )
+            pq.write_table(read, self.path)
+
+    def _flush(self) -> None:
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches))
+            self._batches, self._rows = [], 0
+
+    @staticmethod
+    def _column(column: pa.Field, rows: list[Row], load_id: str) -> Any:
+        if column.name == LOAD_ID:
+            return pa.repeat(pa.scalar(load_id, column.type), len(rows))
+        name = column.name
+        return pa.array([row.get(name) for row in rows], column.type)

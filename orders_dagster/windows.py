@@ -1,0 +1,214 @@
+"""The windows of a run: half-open spans of modification dates, their start included, their end excluded.
+
+Windows are sized by the orders in them, not by the calendar, and nothing is asked for only to plan
+them: every run starts with one open window. Whoever reads a window and finds, on its first page,
+that it holds much more than its share, reads no further and hands the rest back, cut into windows of
+about the right size: equal spans of time, of which those that hold too much are cut again. So neither
+an empty decade nor a sale day hurts, and an increment of one page stays one request.
+
+Without a total, a window is read up to its share, and what follows is cut by the rate of what was
+read, a window for each worker. An API that can be given no end of a window is read in the same way,
+one window after another.
+
+The oldest window is always taken first. Everything before the first window that is not read yet is
+read, which is what the watermark may say.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_PIECES = 64
+"""Into how many windows one is cut at once. The first page of each costs nothing, since it is data;
+but where orders are few, it may be an empty one."""
+
+PAGES = 3
+"""The share of a window in pages: small, so that workers end at about the same time, and memory is
+bounded by them; not one, since a page is then read twice as often at its edges."""
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A span of time; `end` None is an open one. UTC.
+
+    Attributes:
+        number: tells windows apart.
+        first: whether the run starts with it: what ends at its start was read by an earlier run.
+    """
+
+    start: datetime
+    number: int
+    end: datetime | None = field(default=None, compare=False)
+    first: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class WindowSize:
+    """How windows are cut.
+
+    Attributes:
+        orders: about so many in one window.
+        step: the smallest difference between two times that a request can name.
+        can_end: whether a request can name the end of a window.
+        workers: windows read at once.
+    """
+
+    orders: int
+    step: timedelta
+    can_end: bool
+    workers: int
+
+    @classmethod
+    def of(
+        cls, page_size: int, checkpoint_orders: int, workers: int, step: timedelta, can_end: bool
+    ) -> WindowSize:
+        """A few pages, but no more than what makes a checkpoint when all workers bring one."""
+        share = max(page_size, min(PAGES * page_size, checkpoint_orders // workers))
+        return cls(share, step, can_end, workers)
+
+
+class Windows:
+    """The windows of one run that are waiting, being read, and read. Shared by all threads.
+
+    Args:
+        start: where the run starts to read, UTC.
+        now: the start of the run, UTC: what is dated later is in the last, open window.
+    """
+
+    def __init__(self, start: datetime, now: datetime, size: WindowSize) -> None:
+        self._now = now
+        self._size = size
+        self._lock = threading.Lock()
+        self._made = 0
+        self._waiting: list[Window] = []
+        self._reading: dict[int, Window] = {}
+        self._taken = self._arrived = 0
+        self._load_orders = self._left_in_load = 0
+        self.pages = 0
+        self.orders = 0
+        self.first_total: int | None = None
+        self._wait(start, None, first=True)
+
+    def start_load(self, orders: int) -> None:
+        """Another load begins: windows are taken until about so many orders have been read."""
+        with self._lock:
+            self._load_orders = self._left_in_load = orders
+
+    def take(self) -> Window | None:
+        """The oldest window that waits; None if none does, all workers are busy, or the load is full."""
+        with self._lock:
+            under_way = len(self._reading) * self._size.orders
+            is_started = self._left_in_load < self._load_orders or self._reading
+            is_full = is_started and under_way >= self._left_in_load
+            # One more than there are workers, so that none waits for the rows of another.
+            is_busy = self._taken - self._arrived > self._size.workers
+            if not self._waiting or is_full or is_busy:
+                return None
+            window = heapq.heappop(self._waiting)
+            self._reading[window.number] = window
+            self._taken += 1
+            return window
+
+    def being_read(self, number: int) -> Window:
+        with self._lock:
+            return self._reading[number]
+
+    def page(self, orders: int, total: int | None) -> bool:
+        """Note a page that was read. Whether it is the first one of the run."""
+        with self._lock:
+            self.pages += 1
+            self.orders += orders
+            self._left_in_load -= orders
+            if self.pages == 1:
+                self.first_total = total
+            return self.pages == 1
+
+    def cut(
+        self, window: Window, since: datetime, at: datetime, read: int, left: int | None
+    ) -> bool:
+        """Whether the reading of a window ends at a time, the rest of it being windows of their own.
+
+        Args:
+            since: the time of its first order.
+            at: the time of the last order read; others may share it.
+            read: how many orders have been read.
+            left: how many there are behind them, None if the API does not say.
+        """
+        share, step = self._size.orders, self._size.step
+        if _floor(at, step) <= _floor(window.start, step):
+            return False  # no further than its start: many orders with one timestamp
+        if left is None or not self._size.can_end:
+            if read < share:
+                return False
+        elif left <= 2 * share and read <= 4 * share:
+            return False
+        edge = window.end or max(self._now, at)
+        if not self._size.can_end:
+            inner = []
+        elif left is None:
+            inner = self._at_the_same_rate(at, edge, max(at - since, step) * share / read)
+        else:
+            inner = self._equal_parts(at, edge, min(MOST_PIECES, -(-left // share)))
+        edges = [at, *inner, window.end]
+        with self._lock:
+            for start, end in pairwise(edges):
+                assert start is not None
+                self._wait(start, end)
+        return True
+
+    def read(self, window: Window) -> None:
+        """The reading of a window has ended."""
+        with self._lock:
+            del self._reading[window.number]
+
+    def arrived(self) -> None:
+        """The rows of a window have been written."""
+        with self._lock:
+            self._arrived += 1
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is being read or written."""
+        with self._lock:
+            return not self._reading and self._arrived >= self._taken
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all has been read, up to the last, open window."""
+        with self._lock:
+            return not self._reading and not self._waiting
+
+    @property
+    def unread_from(self) -> datetime | None:
+        """All orders modified before this time have been read; None if nothing is left."""
+        with self._lock:
+            return min(
+                (window.start for window in (*self._waiting, *self._reading.values())), default=None
+            )
+
+    def _wait(self, start: datetime, end: datetime | None, first: bool = False) -> None:
+        self._made += 1
+        heapq.heappush(self._waiting, Window(start, self._made, end, first))
+
+    def _equal_parts(self, at: datetime, edge: datetime, pieces: int) -> list[datetime]:
+        """Times that cut a span into equal parts."""
+        return self._inside(at, edge, [at + (edge - at) * n / pieces for n in range(1, pieces)])
+
+    def _at_the_same_rate(self, at: datetime, edge: datetime, span: timedelta) -> list[datetime]:
+        """Times after each of which as many orders follow as before, if orders come as they have come;
+        a window for each worker, since they may not."""
+        most = min(self._size.workers, (edge - at) // span)
+        return self._inside(at, edge, [at + span * n for n in range(1, most + 1)])
+
+    def _inside(self, at: datetime, edge: datetime, times: list[datetime]) -> list[datetime]:
+        """Those times, on whole steps, that are inside a span."""
+        return sorted({t for t in (_floor(t, self._size.step) for t in times) if at < t < edge})
+
+
+def _floor(time: datetime, step: timedelta) -> datetime:
+    return EPOCH + (time - EPOCH) // step * step
