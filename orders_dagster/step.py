@@ -45,9 +45,11 @@ class Step:
         self._started_at = started_at
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
+        self._is_finished = False
 
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
         """The orders of a window in the order they were read; yields those that are rejected."""
+        assert not self._is_finished, "orders arrived after the files of the load were closed"
         latest: dict[int | str, OrderRows] = {}
         for order in orders:
             made = self._rows.row(order)
@@ -66,6 +68,7 @@ class Step:
 
     def finish(self) -> None:
         """All windows of the load are read: close its files, move the watermark."""
+        self._is_finished = True
         if self._files is not None:
             self._files.close()
         state = dlt.current.resource_state(ORDERS)

@@ -166,8 +166,13 @@ class Windows:
         with self._lock:
             del self._reading[window.number]
 
+    def comes_in_parts(self) -> None:
+        """The orders of a window come in one more part than those before."""
+        with self._lock:
+            self._taken += 1
+
     def arrived(self) -> None:
-        """The rows of a window have been written."""
+        """The rows of a window, or of a part of one, have been written."""
         with self._lock:
             self._arrived += 1
 

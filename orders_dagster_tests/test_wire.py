@@ -201,6 +201,7 @@ def test_an_api_that_ignores_a_parameter_is_noticed(
 def test_a_token_that_expires_during_the_run_is_renewed(project: Project, shop: OpenShop) -> None:
     """T19: tokens that live a second, over a run that takes longer."""
     store = shop(orders=1500, token_lifetime=1, latency_ms=100)
+    project.set(workers=1)
 
     result = project.synchronise()
 

@@ -397,12 +397,16 @@ class OffsetPaginator(OrdersPaginator):
     def __init__(self, paging: Paging, windows: Windows) -> None:
         super().__init__(paging, windows)
         self._seen: set[str] = set()
+        self._has_begun = False
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         if is_repeated:
             raise self._offset_is_ignored(response)
+        if self._has_begun:
+            self.windows.comes_in_parts()  # dlt hands on each page by itself
+        self._has_begun = True
         self._seen.update(
             key if key != "None" else f"{self.offset + n} of none"
             for n, key in enumerate(self._keys)
