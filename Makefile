@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 # The checkout itself, so that the dagster script finds it from anywhere.
 INSTALL := @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 
-.PHONY: help demo dev test test-newest check format requirements clean
+.PHONY: help demo dev test bench test-newest check format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ dev: $(VENV)/run.stamp $(DAGSTER_HOME)/dagster.yaml  ## the Dagster page, with a
 
 test: $(VENV)/dev.stamp  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+bench: $(VENV)/run.stamp  ## what a run costs beside a bare rest_api_source (CASES="idle load" RUNS=5 to choose)
+	@$(BIN)/python -m orders_dagster_tests.bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SCALE),--scale $(SCALE))
 
 check: $(VENV)/dev.stamp  ## linter, formatter and type checker
 	$(BIN)/ruff check .
