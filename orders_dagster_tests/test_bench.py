@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_warehouse_that_is_behind_the_shop_is_no_result(
     (difference, *_) = of_warehouse_in_a_process(project.database).differences(started.sums())
 
     assert before == []
+    assert all(asdict(started.sums()).values())  # each of them is summed up
     assert "in the shop" in difference
 
 

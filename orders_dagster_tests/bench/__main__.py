@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Or `timeout` and a closed terminal would leave sandboxes and gigabytes behind.
     signal.signal(signal.SIGTERM, _interrupt)
     with TemporaryDirectory(prefix="orders-bench-") as directory, ExitStack() as stack:
+        os.environ["TMPDIR"] = directory  # for what processes leave that are ended
         sizes = Sizes(given.scale)
         bench = Bench(Path(directory), Shops(stack), sizes, given.runs, _say)
         where = machine()
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if name in given.cases:
                     _try(bench, name)
         except KeyboardInterrupt:
-            bench.wrong.append("interrupted")
+            bench.wrong.append("interrupted before the end")
         print(f"\n{report(bench, where)}", flush=True)
         return 1 if bench.wrong else 0
 

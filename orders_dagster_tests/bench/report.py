@@ -102,7 +102,7 @@ def report(bench: Bench, where: str) -> str:
     if not bench.sizes.is_full:
         parts.append(f"All sizes times {bench.sizes.scale:g}: the targets do not apply.")
     parts += [_table(_HEAD, _lines(bench)), _table(_TARGETS_HEAD, _targets(bench))]
-    parts += [f"WRONG: {wrong}" for wrong in bench.wrong]
+    parts += [f"NOT AS IT SHOULD BE: {wrong}" for wrong in bench.wrong]
     return "\n\n".join(parts)
 
 
