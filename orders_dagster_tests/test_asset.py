@@ -94,12 +94,14 @@ def test_a_materialization_shows_the_columns_of_the_tables(
 
 
 def test_progress_is_in_the_event_log(
+    project: Project,
     shop: OpenShop,
     instance: DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever watches a long first load in the page sees rows, rate and share of the total."""
     shop(orders=900)
+    project.set(page_size=50)
     monkeypatch.setattr(orders_dagster.progress, "PROGRESS_SECONDS", 0)
 
     result = run_job(instance)
@@ -109,7 +111,7 @@ def test_progress_is_in_the_event_log(
         for entry in instance.all_logs(result.run_id)
         if entry.user_message.startswith("Read")
     ]
-    assert logs[0].startswith("Reading 200 orders, 22% of 900, ")
+    assert logs[0].startswith("Reading 50 orders, 6% of 900, ")
     assert logs[0].endswith(" per second.")
     assert logs[-1].startswith("Read 9")
 
