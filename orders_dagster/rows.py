@@ -266,7 +266,7 @@ class Rows:
         """A row of the list's table for each element, linked to the row that holds the list."""
         table = known.table.name
         for index, element in enumerate(elements):
-            row_id = f"{parent_id}.{index:x}"
+            row_id = f"{parent_id}{known.mark}{index:x}"
             row = {
                 ROW_ID: row_id,
                 PARENT_ID: parent_id,
@@ -387,13 +387,14 @@ class _Object:
 class _List:
     """The elements of the lists at one path: rows of one table."""
 
-    __slots__ = ("_inner", "elements", "path", "table", "value")
+    __slots__ = ("_inner", "elements", "mark", "path", "table", "value")
 
     def __init__(self, path: Path, parent: Table, rows: Rows) -> None:
         if len(path) > DEEPEST:
             raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
         self.path = path
         self.table = rows._table(path, parent.name)
+        self.mark = f".{list(rows.tables).index(self.table.name):x}."  # no id is in two tables
         self.elements = _Object(path, self.table)
         self.value = _Field(path, self.table, rows.naming.place(path)[1])
         self._inner: _List | None = None

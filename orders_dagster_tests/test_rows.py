@@ -495,9 +495,10 @@ def test_rows_are_linked_as_dlt_links_them() -> None:
     found = [(by_line[row["_dlt_parent_id"]], row["_dlt_list_idx"], row["k"]) for row in options]
     assert found == [(1, 0, "x"), (1, 1, "y"), (2, 0, "z")]
     assert {row["_dlt_root_id"] for _, row in made.children} == {root}
-    for table in ("orders__items", "orders__items__options"):
-        ids = [row["_dlt_id"] for one in (made, other) for row in one.of(table)]
-        assert len(ids) == len(set(ids))
+    ids = [
+        row["_dlt_id"] for one in (made, other) for _, row in (("orders", one.row), *one.children)
+    ]
+    assert len(ids) == len(set(ids))
 
 
 def test_a_null_is_a_null_column() -> None:
