@@ -145,6 +145,7 @@ class SeekPaginator(OrdersPaginator):
     _last_key: str | None
     _tied: set[str]
     _found_more: bool
+    _repeats: int
 
     def __init__(self, paging: Paging, windows: Windows) -> None:
         super().__init__(paging, windows)
@@ -258,11 +259,18 @@ class SeekPaginator(OrdersPaginator):
                 self.offset += len(rows) - 1
                 self._last_key = self._keys[-1]
             return
-        if is_repeated:
-            if len(rows) >= self.paging.page_size:
-                raise self._offset_is_ignored(response)
+        if is_repeated and len(rows) < self.paging.page_size:
             self._leave_ties()
             return
+        if is_repeated:
+            # Once, an order that changes may look so. Not by a page but by a row further on, or a
+            # server that turns its ties by one for each request could show the same page for ever.
+            self._repeats += 1
+            if self._repeats > READ_AGAIN:
+                raise self._offset_is_ignored(response)
+            self.offset += 1
+            return
+        self._repeats = 0
         ties = [
             key
             for key, row in zip(self._keys, rows, strict=True)
@@ -310,6 +318,7 @@ class SeekPaginator(OrdersPaginator):
         self._last_key = None
         self._tied = set()
         self._found_more = False
+        self._repeats = 0
 
     def _judge_total(self, total: int | None) -> None:
         """Asked again for one order only: the number of orders stays, the size of a page does not."""
