@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote_plus
 
 import dagster_dlt
 import dlt
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 from dagster import (
@@ -35,7 +37,13 @@ from dagster import (
     MetadataValue,
     multi_asset_check,
 )
+from dlt.common.configuration.container import Container
 from dlt.common.data_types import coerce_value
+from dlt.common.storages.load_package import (
+    LoadPackageStateInjectableContext,
+    PackageStorage,
+    ParsedLoadJobFileName,
+)
 from dlt.extract.resource import DltResource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
@@ -48,6 +56,8 @@ from requests.adapters import BaseAdapter
 from orders_dagster import elt
 from orders_dagster.api.connect import connect
 from orders_dagster.api.session import Traffic
+from orders_dagster.load_files import declare
+from orders_dagster.rows import Table
 from orders_dagster.settings import ApiKey, OrdersSettings
 from orders_dagster.warehouse import _holder
 
@@ -194,6 +204,112 @@ def test_dlt_fails_on_a_row_without_a_cursor(new_pipeline: NewPipeline) -> None:
     """rows.py: T8. One order without a date would end the run, so it is rejected before."""
     with pytest.raises(PipelineStepFailed, match="`at` was not found"):
         Reading(new_pipeline(), initial_value=0).load({"id": 1, "at": 100}, {"id": 2})
+
+
+class Paged(SinglePagePaginator):
+    """Reads as many pages as its window says, and tells which copies there have been."""
+
+    copies: ClassVar[list[Paged]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Paged:
+        Paged.copies.append(Paged())
+        return Paged.copies[-1]
+
+    def init_request(self, request: requests.Request) -> None:
+        self.left = int(request.params.pop("pages"))
+
+    def update_state(
+        self,
+        response: requests.Response,  # noqa: ARG002, dlt passes them
+        data: list[Any] | None = None,  # noqa: ARG002
+    ) -> None:
+        self.left -= 1
+        self._has_next_page = self.left > 0
+
+
+def test_the_windows_of_a_parent_resource_are_read_in_parallel(new_pipeline: NewPipeline) -> None:
+    """source.py: a window is one list for the step, an empty one too; a parent that yields None is
+    asked again; and each window has a copy of the paginator."""
+    chunks: list[int] = []
+    threads: set[str] = set()
+
+    class Shared(Answers):
+        def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+            threads.add(threading.current_thread().name)
+            orders = [] if "empty" in str(request.url) else [{"id": 1}, {"id": 2}]
+            return answer({"orders": orders}, request)
+
+    @dlt.resource(name="windows", selected=False)
+    def windows() -> Iterator[Any]:
+        yield [{"number": "full", "pages": 3}]
+        yield [{"number": "empty", "pages": 1}]
+        while len(chunks) < 2:
+            yield None
+
+    def step(chunk: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG001, dlt passes it
+        chunks.append(len(chunk))
+        yield from ()
+
+    Paged.copies.clear()
+    params = {"window": "{resources.windows.number}", "pages": "{resources.windows.pages}"}
+    config = orders_config(session_with(Shared()), paginator=Paged(), params=params)
+    config["resources"][0]["parallelized"] = True
+    config["resources"].insert(0, windows())
+    source = rest_api_source(config, name="shop")  # type: ignore[arg-type]
+    source.resources["orders"].add_step(step, insert_at=1)
+    new_pipeline().extract(source, workers=2)
+
+    assert sorted(chunks) == [0, 6]
+    assert all("extract" in name for name in threads)
+    assert len(Paged.copies) >= 2
+
+
+def test_a_file_in_the_package_is_loaded_into_its_table(new_pipeline: NewPipeline) -> None:
+    """load_files.py: Parquet files beside those of dlt are normalized as they are, and a table whose
+    schema has a parent is merged as the list of its parent, without any nested object."""
+
+    def write(table: str, **columns: Any) -> None:
+        package = Container()[LoadPackageStateInjectableContext]
+        directory = Path(
+            package.storage.storage.storage_path,
+            package.storage.get_package_path(package.load_id),
+            PackageStorage.NEW_JOBS_FOLDER,
+        )
+        name = ParsedLoadJobFileName(table, ParsedLoadJobFileName.new_file_id(), 0, "parquet")
+        pq.write_table(pa.table(columns), directory / name.file_name())
+
+    def load(row_id: str, lines: list[int]) -> None:
+        def step(page: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG001
+            schema = dlt.current.source_schema()
+            declare(schema, Table("orders", None, {"id": "bigint"}))
+            declare(schema, Table("orders__items", "orders", {"line": "bigint"}))
+            write("orders", id=[1], _dlt_load_id=["x"], _dlt_id=[row_id])
+            n = len(lines)
+            write(
+                "orders__items",
+                line=pa.array(lines, pa.int64()),
+                _dlt_root_id=[row_id] * n,
+                _dlt_parent_id=[row_id] * n,
+                _dlt_list_idx=pa.array(range(n), pa.int64()),
+                _dlt_id=[f"{row_id}.{line}" for line in range(n)],
+            )
+            yield from ()
+
+        source = rest_api_source(
+            orders_config(session_with(Answers({"orders": [{"id": 1}]}))),  # type: ignore[arg-type]
+            name="shop",
+        )
+        orders = source.resources["orders"]
+        orders.apply_hints(primary_key="id", write_disposition="merge")
+        source.schema.update_table(orders.compute_table_schema())
+        orders.add_step(step, insert_at=1)
+        new_pipeline().run(source, loader_file_format="parquet")
+
+    load("a", [1, 2, 3])
+    load("b", [4])
+
+    assert query(new_pipeline(), "SELECT id, _dlt_id FROM orders") == [(1, "b")]
+    assert query(new_pipeline(), "SELECT line, _dlt_root_id FROM orders__items") == [(4, "b")]
 
 
 def test_rest_api_source_copies_its_configuration_deeply() -> None:
