@@ -7,6 +7,7 @@ variant column (`total` and `total__v_decimal`), over which every sum is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import dlt
@@ -55,16 +56,29 @@ def column_type(schema: dlt.Schema | None, path: Path, naming: Naming = NAMING) 
     return columns.get(column, {}).get("data_type")
 
 
-def widen_to_decimal(warehouse: Warehouse, path: Path, naming: Naming = NAMING) -> None:
-    """Change the type of a column that held only whole numbers until now; dlt never does."""
-    table, column = naming.place(path)
+def widen_to_decimal(warehouse: Warehouse, paths: Iterable[Path], naming: Naming = NAMING) -> None:
+    """Change the type of columns that held only whole numbers until now; dlt never does.
+
+    The destination is asked what they are, not dlt's schema: a load that was killed may have made a
+    table that no schema tells of, and a fraction would be cut to fit its column.
+    """
+    if warehouse.pipeline.destination.destination_name not in WIDENING:
+        return
+    columns: dict[str, set[str]] = {}
+    for path in paths:
+        table, column = naming.place(path)
+        columns.setdefault(table, set()).add(column)
+    with warehouse.staging() as staging:
+        for table, names in columns.items():
+            for dataset in (warehouse, staging):
+                for name in names & dataset.whole_number_columns(table):
+                    dataset.execute(_to_decimal(dataset, table, name))
+
+
+def _to_decimal(warehouse: Warehouse, table: str, column: str) -> str:
     with warehouse.pipeline.destination_client() as client:
         decimal = client.type_mapper.to_destination_type(  # type: ignore[attr-defined]
             {"name": column, "data_type": "decimal"}, {"name": table}
         )
     change = f"ALTER COLUMN {warehouse.column(column)} SET DATA TYPE {decimal}"
-    if warehouse.columns(table):
-        warehouse.execute(f"ALTER TABLE {warehouse.name(table)} {change}")
-    with warehouse.staging() as staging:
-        if staging.columns(table):
-            staging.execute(f"ALTER TABLE {staging.name(table)} {change}")
+    return f"ALTER TABLE {warehouse.name(table)} {change}"

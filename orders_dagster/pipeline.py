@@ -22,7 +22,7 @@ from orders_dagster.columns import WIDENING, column_type, naming_for, widen_to_d
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import WarehouseRefused, causes, no_values_in_logs, orders_error_in
 from orders_dagster.progress import Progress
-from orders_dagster.rows import ORDERS, Naming, Rows, path_of
+from orders_dagster.rows import ORDERS, Rows, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.step import COLUMNS, WATERMARK
@@ -113,6 +113,9 @@ class _Run:
             pipeline.sync_destination()
             self._gone = missing_tables(warehouse)
             self._rows_before = 0 if self._gone else Counts(warehouse, settings).rows()
+            # A load that was killed before it was complete may have made tables: dlt has restored
+            # no schema then, but what these columns hold is what they can take.
+            self._schema = None if self._gone else warehouse.stored_schema(ORDERS)
         if self._gone:
             log(
                 f"{', '.join(self._gone)} is not in the warehouse any more: all orders are read again."
@@ -121,7 +124,7 @@ class _Run:
         self._naming = naming_for(pipeline.destination.capabilities())
         self._progress = Progress(log)
         started_at = datetime.now(UTC)
-        self._rows = _rows(pipeline, settings, self._naming, self._watermark_before, started_at)
+        self._rows = self._new_rows(started_at)
         self._reading = Reading(
             settings, self._start(), started_at, self._rows, self._progress.arrived
         )
@@ -137,9 +140,6 @@ class _Run:
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
         is_rebuilt = bool(self._gone) and not self._loads
-        known = None if is_rebuilt else self._pipeline.schemas.get(ORDERS)
-        schema = known.clone() if known else None  # as it is: dlt changes its own while it extracts
-        self._rows.values.column_type = lambda path: column_type(schema, path, self._naming)
         with _timed() as seconds:
             self._pipeline.extract(
                 orders_source(self._reading),
@@ -157,9 +157,7 @@ class _Run:
         with self._warehouse() as warehouse, _timed() as seconds:
             self._unchanged += Counts(warehouse, self._settings).unchanged(self._rows)
             self._rows.next_load()
-            for path in self._rows.values.decimal_paths:
-                if column_type(schema, path, self._naming) == "bigint":
-                    widen_to_decimal(warehouse, path, self._naming)
+            widen_to_decimal(warehouse, self._rows.values.decimal_paths, self._naming)
             self._loads += self._pipeline.load().loads_ids
         self._load += seconds()
 
@@ -189,6 +187,26 @@ class _Run:
             warehouse=where(self._pipeline),
         )
 
+    def _new_rows(self, now: datetime) -> Rows:
+        """Rows that know which columns there are, and of which type."""
+        schema, naming, settings = self._schema, self._naming, self._settings
+        key = column_type(schema, path_of(settings.primary_key), naming)
+        columns = [] if self._gone else _state(self._pipeline, COLUMNS) or []
+        return Rows(
+            settings.primary_key,
+            settings.cursor_path,
+            settings.cursor_format,
+            key_type={"bigint": int, "text": str}.get(key or ""),
+            columns={tuple(path): dict(names) for path, names in columns},
+            naming=naming,
+            values=Values(
+                lambda path: column_type(schema, path, naming),
+                widens=self._pipeline.destination.destination_name in WIDENING,
+            ),
+            watermark=self._watermark_before,
+            now=now,
+        )
+
     def _start(self) -> datetime:
         """Where to read from: the watermark minus the lag."""
         start, newest = self._settings.initial_value, self._watermark_before
@@ -211,33 +229,6 @@ def _state(pipeline: dlt.Pipeline, name: str) -> Any:
     for key in ("sources", ORDERS, "resources", ORDERS, name):
         state = state.get(key) if isinstance(state, dict) else None
     return state
-
-
-def _rows(
-    pipeline: dlt.Pipeline,
-    settings: OrdersSettings,
-    naming: Naming,
-    since: datetime | None,
-    now: datetime,
-) -> Rows:
-    """Rows that know the type the key has already; `load_checkpoint` tells them the other types."""
-    key = (
-        None
-        if since is None
-        else column_type(pipeline.schemas[ORDERS], path_of(settings.primary_key))
-    )
-    columns = [] if since is None else _state(pipeline, COLUMNS) or []
-    return Rows(
-        settings.primary_key,
-        settings.cursor_path,
-        settings.cursor_format,
-        key_type={"bigint": int, "text": str}.get(key or ""),
-        columns={tuple(path): dict(names) for path, names in columns},
-        naming=naming,
-        values=Values(widens=pipeline.destination.destination_name in WIDENING),
-        watermark=since,
-        now=now,
-    )
 
 
 @contextmanager

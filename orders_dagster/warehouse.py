@@ -6,6 +6,7 @@ lock is the reason for the waiting.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,8 +54,8 @@ class Warehouse:
 
     @contextmanager
     def staging(self) -> Iterator[Warehouse]:
-        """The same connection on the dataset that dlt merges from."""
-        with self.client.with_staging_dataset() as client:
+        """The dataset that dlt merges from, over a connection of its own."""
+        with self.pipeline.sql_client() as client, client.with_staging_dataset():
             yield Warehouse(self.pipeline, client)
 
     def scalar(self, sql: str, *args: Any) -> Any:
@@ -78,6 +79,27 @@ class Warehouse:
             if _is_undefined(error):
                 return []
             raise
+
+    def whole_number_columns(self, table: str) -> set[str]:
+        """The columns of whole numbers of a table, as it is now."""
+        rows = self.query(
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = %s AND lower(data_type) = 'bigint'",
+            self.client.dataset_name,
+            table,
+        )
+        return {str(name) for (name,) in rows}
+
+    def stored_schema(self, name: str) -> dlt.Schema | None:
+        """dlt's schema of the tables as they are, also if no load into them was ever completed."""
+        with self.pipeline.destination_client() as client:
+            try:
+                stored = client.get_stored_schema(name)  # type: ignore[attr-defined]
+            except Exception as error:
+                if _is_undefined(error):
+                    return None
+                raise
+        return None if stored is None else dlt.Schema.from_dict(json.loads(stored.schema))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 
 import pytest
 
@@ -131,3 +132,22 @@ def test_a_table_that_was_dropped_is_rebuilt(project: Project, shop: OpenShop, t
     assert project.orders() == expected(shop_orders)
     assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 1
     assert f"{table} is not in the warehouse any more: all orders are read again." in said
+
+
+def test_tables_that_a_killed_first_load_has_left_cut_no_value(
+    project: Project, shop: OpenShop
+) -> None:
+    """T18: they are there and no load tells of them; a fraction, or a text, does not fit their columns."""
+    store = shop(orders=0)
+    store.put({"order_id": 1, "total": 10, "code": 7, "items": [{"price": 3}]})
+    project.synchronise()
+    for table in ("_dlt_loads", "_dlt_pipeline_state", "orders", "orders__items"):
+        project.execute(f"DELETE FROM ecommerce.{table}")
+    store.put({"order_id": 1, "total": 10.25, "code": "007", "items": [{"price": 3.5}]})
+
+    project.synchronise()
+
+    assert project.query("SELECT total, code, code__v_text FROM ecommerce.orders") == [
+        (Decimal("10.25"), None, "007")
+    ]
+    assert project.scalar("SELECT price FROM ecommerce.orders__items") == Decimal("3.5")
