@@ -411,6 +411,31 @@ def test_ties_in_another_order_each_time_over_many_pages_are_all_read(
     assert loaded(project) == set(range(24))
 
 
+@pytest.mark.parametrize(("ties", "cap"), [(2, 1), (3, 1), (4, 1), (5, 2), (4, 3)])
+def test_ties_that_turn_with_each_request_are_all_read_from_the_smallest_pages(
+    project: Project, serve: Callable[[Answering], Api], ties: int, cap: int
+) -> None:
+    """T16: page after page may show the same rows, at another offset, and there are others."""
+    turn = 0
+    groups = range(0, 60, 10)
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal turn
+        turn = (turn + 1) % ties
+        orders: list[dict[str, Any]] = []
+        for second in groups:
+            tied = [order(100 * second + n, second) for n in range(ties)]
+            orders += [*tied[turn:], *tied[:turn]]
+        return page(orders, query, cap=cap)
+
+    serve(answer)
+    project.set(total_path="", workers=1, params={"modified_since": "{start}"})
+
+    project.synchronise()
+
+    assert loaded(project) == {100 * second + n for second in groups for n in range(ties)}
+
+
 @pytest.mark.parametrize("name", ["", " ", "__", "%", "a__b", "x__v_text"])
 def test_an_odd_field_name_gets_a_column_and_loses_nothing(
     project: Project, serve: Callable[[Answering], Api], name: str

@@ -259,18 +259,15 @@ class SeekPaginator(OrdersPaginator):
                 self.offset += len(rows) - 1
                 self._last_key = self._keys[-1]
             return
-        if is_repeated and len(rows) < self.paging.page_size:
+        self._repeats = self._repeats + 1 if is_repeated else 0
+        if self._repeats > READ_AGAIN:
+            # A page that is full, and no more to be seen of what is behind it.
+            if len(rows) >= self.paging.page_size:
+                raise self._offset_is_ignored(response)
             self._leave_ties()
             return
         if is_repeated:
-            # Once, an order that changes may look so. Not by a page but by a row further on, or a
-            # server that turns its ties by one for each request could show the same page for ever.
-            self._repeats += 1
-            if self._repeats > READ_AGAIN:
-                raise self._offset_is_ignored(response)
-            self.offset += 1
-            return
-        self._repeats = 0
+            return  # rows that come in another order each time may look so: ask for it again
         ties = [
             key
             for key, row in zip(self._keys, rows, strict=True)
