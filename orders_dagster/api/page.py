@@ -24,6 +24,7 @@ class PageShape:
     Attributes:
         redact: makes a URL showable.
         reports_total: cleared when the total turns out to be something else.
+        ignores_offset: set when the API answers each offset with the same page.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
 
@@ -35,6 +36,7 @@ class PageShape:
     redact: Callable[[str | None], str]
     reports_total: bool = True
     total_is_trusted: bool = False
+    ignores_offset: bool = False
 
     def total(self, response: Response) -> int | None:
         """The number of orders that match, None if the API reports none.

@@ -31,6 +31,10 @@ READ_AGAIN = 3
 READ_TIES_AGAIN = 50
 """How often one timestamp is read again whose orders come in another order each time."""
 
+MOST_REPEATS = 8
+"""After how many pages that are all the same an API is said to ignore the offset. Of ties that come in
+another order each time, two small pages in a row may well be the same."""
+
 ONE_SECOND = timedelta(seconds=1)
 
 
@@ -260,14 +264,12 @@ class SeekPaginator(OrdersPaginator):
                 self._last_key = self._keys[-1]
             return
         self._repeats = self._repeats + 1 if is_repeated else 0
-        if self._repeats > READ_AGAIN:
-            # A page that is full, and no more to be seen of what is behind it.
+        if self._repeats >= (1 if self.shape.ignores_offset else MOST_REPEATS):
             if len(rows) >= self.paging.page_size:
-                raise self._offset_is_ignored(response)
+                raise self._offset_is_ignored(response)  # there may be more behind a full page
+            self.shape.ignores_offset = True
             self._leave_ties()
             return
-        if is_repeated:
-            return  # rows that come in another order each time may look so: ask for it again
         ties = [
             key
             for key, row in zip(self._keys, rows, strict=True)
