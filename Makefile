@@ -8,7 +8,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 # The checkout itself, so that the dagster script finds it from anywhere.
 INSTALL := @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 
-.PHONY: help demo dev test bench test-newest check format requirements clean
+FROM ?= 1
+SIMULATE := --seeds $(or $(SEEDS),100) --from $(FROM) $(if $(KEEP_GOING),--keep-going)
+
+.PHONY: help demo dev test simulate bench test-newest check format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,6 +27,9 @@ test: $(VENV)/dev.stamp  ## all tests
 
 bench: $(VENV)/run.stamp  ## what a run costs beside a bare rest_api_source (CASES="idle load" RUNS=5 to choose)
 	@$(BIN)/python -m orders_dagster_tests.bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SCALE),--scale $(SCALE))
+
+simulate: $(VENV)/dev.stamp  ## changes, faults and kills by seed: SEEDS=10000 FROM=1, or SEED=42 to replay one
+	@$(BIN)/python -m orders_dagster_tests.simulation $(if $(SEED),--seed $(SEED),$(SIMULATE))
 
 check: $(VENV)/dev.stamp  ## linter, formatter and type checker
 	$(BIN)/ruff check .

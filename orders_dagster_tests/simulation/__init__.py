@@ -15,6 +15,7 @@ item in the warehouse is compared with the shop.
     runs.py       starting a run from here, killing it, and how it ended
     compare.py    the warehouse against the shop, field by field
     play.py       one seed, from its first order to the verdict
+    pool.py       many seeds on several cores
 
 The sandbox serves the pages; the truth is kept here, so that it is not the server that says what the
 tables have to be. With one worker a seed is the same story each time, but for dates, which are

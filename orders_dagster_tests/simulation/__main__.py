@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 
 from orders_dagster_tests.simulation.play import Verdict, play
+from orders_dagster_tests.simulation.pool import verdicts
 from orders_dagster_tests.simulation.runs import Runner
 
 _EXAMPLES = """\
@@ -27,13 +26,11 @@ or, with make: make simulate SEEDS=1000 FROM=5001, make simulate SEED=42
 """
 _SAID_EVERY_SECONDS = 15
 
-_runner: Runner | None = None
-
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orders_dagster_tests.simulation",
-        description="Shops that change while they are read, faults, kills; then tables and shop are compared.",
+        description="Shops that change while they are read, faults, kills; then a comparison.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="default: %(default)s"
     )
-    parser.add_argument(
-        "--keep-going", action="store_true", help="go on after a seed that fails"
-    )
+    parser.add_argument("--keep-going", action="store_true", help="go on after a seed that fails")
     return parser
 
 
@@ -60,31 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(verdict)
         return 1 if verdict.wrong else 0
     tally = _Tally(given.seeds)
-    for verdict in _verdicts(given.first, given.seeds, given.jobs):
+    for verdict in verdicts(given.first, given.seeds, given.jobs):
         tally.add(verdict)
         if verdict.wrong and not given.keep_going:
             break
     tally.line()
     print(tally)
     return 1 if tally.failed else 0
-
-
-def _verdicts(first: int, count: int, jobs: int) -> Iterator[Verdict]:
-    """The verdicts, as they come."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn) as pool:
-        played = [pool.submit(_play, seed) for seed in range(first, first + count)]
-        try:
-            for one in as_completed(played):
-                yield one.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _play(seed: int) -> Verdict:
-    global _runner
-    _runner = _runner or Runner()  # one for each process, for as long as that lives
-    return play(seed, _runner)
 
 
 class _Tally:

@@ -20,7 +20,16 @@ Order = dict[str, Any]
 
 CURSOR = "last_modified_date"
 _STATUSES = ("pending", "paid", "shipped", "delivered", "refunded")
-_NOTES = (None, None, "", "007", "ring the bell", "「ギフト」 für Ökonomen", "it's \"quoted\", \\", "null")
+_NOTES = (
+    None,
+    None,
+    "",
+    "007",
+    "ring the bell",
+    "「ギフト」 für Ökonomen",
+    'it\'s "quoted", \\',
+    "null",
+)
 _EXTRAS: tuple[Callable[[Random], Any], ...] = (
     lambda rng: rng.randrange(1000),
     lambda rng: Decimal(rng.randrange(10**6)) / 1000,
@@ -43,7 +52,9 @@ def on_the_wire(order: Order, style: str) -> Order:
     return {name: written(name, value) for name, value in order.items()}
 
 
-def new_order(rng: Random, key: int | str, modified: datetime, whole_amounts: bool = False) -> Order:
+def new_order(
+    rng: Random, key: int | str, modified: datetime, whole_amounts: bool = False
+) -> Order:
     """An order that was placed at some time before its modification."""
     placed = modified - timedelta(milliseconds=rng.randrange(10**8))
     order: Order = {

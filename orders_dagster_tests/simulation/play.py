@@ -154,7 +154,9 @@ class _Play:
         for key, order in tables.orders.items():
             versions = self.store.versions.get(key, [])
             if not any(_equal(version, order) for version in reversed(versions)):
-                nearest = next(differences(flat(versions[-1]), order)) if versions else "no such order"
+                nearest = (
+                    next(differences(flat(versions[-1]), order)) if versions else "no such order"
+                )
                 yield f"order {key} is as the shop never had it: {nearest}"
 
     def _stale(self, tables: Tables, changed_before: int) -> Iterator[str]:

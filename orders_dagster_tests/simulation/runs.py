@@ -18,7 +18,15 @@ from typing import Any
 from orders_dagster_tests.simulation.scenario import Kill
 
 HANGS_AFTER_SECONDS = 90
-_FOREIGN = ("SOURCES__", "DESTINATION", "PIPELINES__", "DLT_", "DAGSTER_HOME", "EXTRACT__", "LOAD__")
+_FOREIGN = (
+    "SOURCES__",
+    "DESTINATION",
+    "PIPELINES__",
+    "DLT_",
+    "DAGSTER_HOME",
+    "EXTRACT__",
+    "LOAD__",
+)
 
 
 @dataclass
@@ -80,7 +88,8 @@ class Runner:
         self.close()
 
     def close(self) -> None:
-        assert self._zygote.stdin and self._zygote.stdout
+        assert self._zygote.stdin
+        assert self._zygote.stdout
         self._zygote.stdin.close()
         self._zygote.wait()
         self._zygote.stdout.close()

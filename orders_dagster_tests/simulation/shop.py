@@ -21,7 +21,14 @@ from orders_dagster.sandbox.generate import GeneratedStock
 from orders_dagster.sandbox.shop import Shop
 from orders_dagster.sandbox.state import Sandbox
 from orders_dagster.sandbox.times import DAY, SECOND, from_datetime, read_time, to_datetime
-from orders_dagster_tests.simulation.goods import CURSOR, EDITS, Order, modified, new_order, on_the_wire
+from orders_dagster_tests.simulation.goods import (
+    CURSOR,
+    EDITS,
+    Order,
+    modified,
+    new_order,
+    on_the_wire,
+)
 from orders_dagster_tests.simulation.scenario import RunPlan, Scenario
 
 MOST_CHANGES = 60
@@ -54,12 +61,17 @@ _ODD_TOKENS: tuple[dict[str, Any], ...] = (
 
 
 class OddShop(Shop):
-    """The sandbox's shop with other ends to its filter."""
+    """The sandbox's shop with other ends to its filter, and ties in an order that nobody can foresee.
+
+    The sandbox turns ties by one place with every request, which may fall into step with the pages, so
+    that some are never shown; a database that sorts by the date alone has no such rhythm.
+    """
 
     def __init__(self, scenario: Scenario) -> None:
         stock = GeneratedStock(0, 1, 1, 0, scenario.cursor_style)
         super().__init__(stock, cursor_style=scenario.cursor_style)
         self._scenario = scenario
+        self._turns = Random(f"turns {scenario.seed}")
 
     def page(
         self, since: int | None = None, before: int | None = None, *args: Any, **kwargs: Any
@@ -68,6 +80,8 @@ class OddShop(Shop):
             since += 1
         if before is not None and self._scenario.includes_end:
             before += 1
+        with self._lock:
+            self._index._turn = self._turns.randrange(1000)
         return super().page(since, before, *args, **kwargs)
 
 
@@ -183,8 +197,12 @@ class Store:
 
     def _late(self, rng: Random) -> int:
         """A date that has passed, as of a transaction that took its time: within half the lag."""
-        late = rng.uniform(0, self._scenario.lag_seconds / 2) if self._scenario.lag_seconds > 2 else 0
-        return self._cut(max(self._now, self._real_now()) - int(late * SECOND)) if late else self._now
+        late = (
+            rng.uniform(0, self._scenario.lag_seconds / 2) if self._scenario.lag_seconds > 2 else 0
+        )
+        return (
+            self._cut(max(self._now, self._real_now()) - int(late * SECOND)) if late else self._now
+        )
 
     def _real_now(self) -> int:
         return self._cut(int((time.time() + self._scenario.skew_seconds) * SECOND))
@@ -204,7 +222,8 @@ def _history(scenario: Scenario, now: int, rng: Random) -> Iterator[int]:
     assert initial is not None
     days = rng.choice((1, 30, 365)) * DAY
     sale = now - rng.randrange(days)
-    times = []
+    repeated = {"one timestamp": 1.0, "bulk edits": 0.93}.get(scenario.history, 0.0)
+    times: list[int] = []
     for n in range(scenario.orders):
         at = now - rng.randrange(days)
         if scenario.history == "gap" and n < scenario.orders // 2:
@@ -213,9 +232,7 @@ def _history(scenario: Scenario, now: int, rng: Random) -> Iterator[int]:
             at = sale - rng.randrange(3600 * SECOND)
         elif scenario.history == "last minutes":
             at = now - rng.randrange(600 * SECOND)
-        elif times and scenario.history == "one timestamp":
-            at = times[-1]
-        elif times and scenario.history == "bulk edits" and rng.random() < 0.93:
+        elif times and rng.random() < repeated:
             at = times[-1]
         times.append(at // scenario.tick_us * scenario.tick_us)
     if rng.random() < 0.5:
@@ -251,7 +268,10 @@ class Weather(Faults):
         self.becomes_quiet()
         self._plan = plan
         self._sandbox.tokens.set_lifetime(plan.token_lifetime)
-        self._changing, self._failing = Random(f"changes {plan.seed}"), Random(f"faults {plan.seed}")
+        self._changing, self._failing = (
+            Random(f"changes {plan.seed}"),
+            Random(f"faults {plan.seed}"),
+        )
 
     def next(self, endpoint: str) -> Fault | None:
         with self._lock:
@@ -312,5 +332,3 @@ def open_shop(scenario: Scenario) -> Iterator[tuple[str, Store, Weather]]:
         weather = Weather(scenario, store, sandbox)
         sandbox.faults = weather
         yield server.url, store, weather
-
-

@@ -25,7 +25,15 @@ from orders_dagster.errors import OrdersError
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 
-_FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.scandir", "os.truncate")
+_FILE_EVENTS = (
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.scandir",
+    "os.truncate",
+)
 _LONGEST_MESSAGE = 3000  # a pipe takes 4,096 bytes at once or not at all, also from a dying process
 
 
