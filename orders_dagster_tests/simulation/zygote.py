@@ -164,9 +164,11 @@ def _die_at_statement(n: int, before: bool) -> None:
                 _die()
             answer = original(*args, **kwargs)
             if is_last:
-                with suppress(AttributeError):
-                    answer.__enter__()  # a query runs when its block is entered
-                _die()
+                try:
+                    if name == "execute_query":
+                        answer.__enter__()  # a query runs when its block is entered
+                finally:
+                    _die()
             return answer
 
         setattr(DuckDbSqlClient, name, method)
