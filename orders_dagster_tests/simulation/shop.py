@@ -113,6 +113,7 @@ class Store:
         for at in _history(self._scenario, self._real_now(), rng):
             self._put(new_order(rng, self._new_id(), to_datetime(at), self._is_whole))
             self._now = max(self._now, at)
+        self._now = self._now or self._real_now()
         for _ in range(self._scenario.future_orders):
             at = self._cut(self._real_now() + rng.randint(1, 300) * DAY)
             self._put(new_order(rng, self._new_id(), to_datetime(at), self._is_whole))
