@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from orders_dagster.errors import ApiRefused, ResponseNotUnderstood, SettingsError
+from orders_dagster_tests.small_api import Answer, Answering, Api
 from orders_dagster_tests.world import Project
-
-Answer = dict[str, Any] | list[Any]
-Answering = Callable[[dict[str, str]], Answer]
-
-
-class Api:
-    """An API without login that answers with what a function of the query returns."""
-
-    def __init__(self, answer: Answering) -> None:
-        self.asked: list[dict[str, str]] = []
-        self.headers: list[dict[str, str]] = []
-        self.redirect: str | None = None
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                query = dict(parse_qsl(urlsplit(self.path).query))
-                api.asked.append(query)
-                api.headers.append(dict(self.headers))
-                body = json.dumps(answer(query)).encode()
-                self.send_response(302 if api.redirect else 200)
-                if api.redirect:
-                    self.send_header("Location", api.redirect)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing: the test says what went wrong."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    @contextmanager
-    def running(self) -> Iterator[Api]:
-        thread = Thread(target=self.server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
 
 
 @pytest.fixture

@@ -81,18 +81,6 @@ def test_an_increment_without_any_order_keeps_the_watermark(
     assert idle.watermark_after == first.watermark_after
 
 
-def test_an_empty_shop_is_no_error(project: Project, shop: OpenShop) -> None:
-    """The first run may come before the first order: no table yet, and that is fine."""
-    store = shop(orders=0)
-
-    empty = project.synchronise()
-    store.put(order())
-    first = project.synchronise()
-
-    assert (empty.loaded, empty.rows_in_table, empty.lag_seconds) == (0, 0, None)
-    assert (first.loaded, first.rows_in_table) == (1, 1)
-
-
 def test_an_item_removed_from_an_order_disappears(project: Project, shop: OpenShop) -> None:
     """Revenue by item is wrong for good if a removed item stays, and worse if all were removed."""
     store = shop(orders=0)
@@ -128,23 +116,6 @@ def test_amounts_are_exact_decimals(project: Project, shop: OpenShop) -> None:
     assert project.scalar("SELECT sum(total) FROM ecommerce.orders") == Decimal("1.0")
     assert project.scalar("SELECT sum(unit_price) FROM ecommerce.orders__items") == Decimal("2.0")
     assert project.columns("orders")["total"].startswith("DECIMAL")
-
-
-def test_whole_and_fractional_amounts_share_one_decimal_column(
-    project: Project, shop: OpenShop
-) -> None:
-    """T18: APIs write 10 for 10.00. Split into two columns, every sum over one of them is wrong."""
-    store = shop(orders=0)
-    store.put(
-        order("A-1", total=10, items=[item(1, unit_price=3)]),
-        order("A-2", total=10.5, items=[item(1, unit_price=3.25)]),
-    )
-
-    project.synchronise()
-
-    assert project.scalar("SELECT sum(total) FROM ecommerce.orders") == Decimal("20.5")
-    assert project.scalar("SELECT sum(unit_price) FROM ecommerce.orders__items") == Decimal("6.25")
-    assert not [name for name in project.columns("orders") if name.startswith("total__")]
 
 
 def test_the_first_fraction_in_a_later_run_widens_the_column(
@@ -245,50 +216,6 @@ def test_an_awkward_order_arrives_whole(project: Project, shop: OpenShop) -> Non
     assert project.query("SELECT value FROM ecommerce.orders__tags ORDER BY 1") == [("a",), ("b",)]
 
 
-def test_an_order_that_cannot_be_merged_is_kept_aside_and_the_others_load(
-    project: Project, shop: OpenShop
-) -> None:
-    """T8: one bad order must not stop the others, nor vanish."""
-    store = shop(orders=0)
-    store.put(order("A-1"), order("A-2", last_modified_date="yesterday"))
-    store.put({"order_id": "A-3", "last_modified_date": None, "status": "odd"})
-
-    result = project.synchronise()
-    again = project.synchronise()
-
-    assert project.query("SELECT order_id FROM ecommerce.orders") == [("A-1",)]
-    assert (result.loaded, result.rejected) == (1, 2)
-    rejected = project.query(
-        "SELECT order_id, reason, json_extract_string(order_json, '$.status') "
-        "FROM ecommerce.orders_rejected ORDER BY 1"
-    )
-    assert rejected == [
-        ("A-2", "last_modified_date is not a readable time", "paid"),
-        ("A-3", "last_modified_date is missing", "odd"),
-    ]
-    assert again.rejected == 2, "seen again, but the same two rows"
-
-
-def test_an_order_without_an_id_is_kept_aside(
-    project: Project, shop: OpenShop, tmp_path: Any
-) -> None:
-    """T8: dlt fails in the middle of the load on a key that is null."""
-    lines = tmp_path / "orders.ndjson"
-    lines.write_text(
-        '{"order_id": "A-1", "last_modified_date": "2024-01-01T00:00:00Z", "items": []}\n'
-        '{"order_id": null, "last_modified_date": "2024-01-02T00:00:00Z", "items": []}\n'
-        '{"last_modified_date": "2024-01-03T00:00:00Z", "amount": 12.10}\n'
-    )
-    shop(orders_from=str(lines))
-
-    result = project.synchronise()
-
-    assert (result.loaded, result.rejected) == (1, 2)
-    reasons = project.query("SELECT DISTINCT reason FROM ecommerce.orders_rejected")
-    assert reasons == [("order_id is missing",)]
-    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 2
-
-
 def test_an_order_dated_in_the_future_does_not_take_the_watermark_with_it(
     project: Project, shop: OpenShop
 ) -> None:
@@ -307,36 +234,6 @@ def test_an_order_dated_in_the_future_does_not_take_the_watermark_with_it(
     assert second.watermark_after <= datetime.now(UTC)
 
 
-def test_the_newest_of_several_versions_in_one_load_wins(
-    project: Project, shop: OpenShop, tmp_path: Any
-) -> None:
-    """T5: dlt keeps the first version it sees."""
-    lines = tmp_path / "orders.ndjson"
-    lines.write_text(
-        '{"order_id": "A-1", "last_modified_date": "2024-01-01T00:00:00Z", "status": "old"}\n'
-        '{"order_id": "A-1", "last_modified_date": "2024-01-03T00:00:00Z", "status": "newest"}\n'
-        '{"order_id": "A-1", "last_modified_date": "2024-01-02T00:00:00Z", "status": "middle"}\n'
-    )
-    shop(orders_from=str(lines))
-
-    project.synchronise()
-
-    assert project.query("SELECT status FROM ecommerce.orders") == [("newest",)]
-
-
-def test_a_second_change_within_one_timestamp_is_seen(project: Project, shop: OpenShop) -> None:
-    """T6: dlt's deduplication at the boundary takes the second change for the first."""
-    store = shop(orders=0)
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    store.put(order("A-1", status="first", last_modified_date=moment))
-    project.synchronise()
-
-    store.put(order("A-1", status="second", last_modified_date=moment))
-    project.synchronise()
-
-    assert project.query("SELECT status FROM ecommerce.orders") == [("second",)]
-
-
 def test_an_order_that_becomes_visible_late_is_read_within_the_lag(
     project: Project, shop: OpenShop
 ) -> None:
@@ -351,44 +248,6 @@ def test_an_order_that_becomes_visible_late_is_read_within_the_lag(
 
     assert set(project.orders()) == {"A-1", "A-2"}
     assert (result.new, result.unchanged) == (1, 1)
-
-
-def test_orders_that_change_while_they_are_read_are_not_skipped(
-    project: Project, shop: OpenShop
-) -> None:
-    """T3: with offset paging, each order that moves away pulls its successor past the reader."""
-    store = shop(orders=3000, churn=200.0)
-
-    for _ in range(2):
-        project.synchronise()
-    store.set(churn=0)
-    project.synchronise()
-
-    assert project.orders() == expected(store.orders())
-
-
-def test_rows_that_share_a_timestamp_in_a_different_order_each_time_are_all_read(
-    project: Project, shop: OpenShop
-) -> None:
-    """T16: real servers order ties as they like, differently for each page."""
-    store = shop(orders=0, unstable_ties=True)
-    store.put(
-        *(order(f"A-{n}", last_modified_date=f"2024-01-01T00:00:{n % 7:02d}Z") for n in range(300))
-    )
-    project.set(page_size=50)
-
-    project.synchronise()
-
-    assert set(project.orders()) == {f"A-{n}" for n in range(300)}
-
-
-def test_a_server_that_caps_the_page_size_loses_no_orders(project: Project, shop: OpenShop) -> None:
-    """T1: stepping by the limit asked for skips what the server did not give."""
-    store = shop(orders=1000, page_cap=70)
-
-    project.synchronise()
-
-    assert project.orders() == expected(store.orders())
 
 
 @pytest.mark.parametrize("paging", ["seek", "offset"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -13,36 +12,9 @@ import pytest
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.world import Project, Shop, expected
+from orders_dagster_tests.world import Project, Shop, expected, holder
 
 OpenShop = Callable[..., Shop]
-
-HOLD = """
-import sys, duckdb
-connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reader")
-print("open", flush=True)
-sys.stdin.readline()
-"""
-
-
-@contextmanager
-def holder(project: Project, kind: str = "writer") -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the file open until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(project.database), kind],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "open\n"
-        yield process
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("kind", ["writer", "reader"])
@@ -61,27 +33,6 @@ def test_a_file_that_stays_open_elsewhere_is_an_error_that_names_the_holder(
     assert f"(process {process.pid})" in str(busy.value)
     assert "sources.orders.warehouse_wait_seconds" in str(busy.value)
     assert project.orders() == before
-
-
-def test_a_run_waits_for_a_file_that_is_open_elsewhere(project: Project, shop: OpenShop) -> None:
-    """T10: somebody looks at the tables for a moment; the run waits and then succeeds."""
-    store = shop(orders=10)
-    project.synchronise()
-    store.change(new=5)
-    said: list[str] = []
-
-    with holder(project) as process:
-
-        def log(message: str) -> None:
-            said.append(message)
-            if "waiting up to" in message:
-                assert process.stdin is not None
-                process.stdin.close()  # the holder lets go only once the run has met the lock
-
-        synchronise(read_settings(), log)
-
-    assert any(f"(process {process.pid}); waiting up to 300 s" in line for line in said)
-    assert project.orders() == expected(store.orders())
 
 
 def test_two_synchronisations_at_once_do_not_damage_each_other(

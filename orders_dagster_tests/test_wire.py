@@ -157,44 +157,12 @@ def test_a_body_that_is_no_json_is_retried_and_then_named(project: Project, shop
         project.synchronise()
 
 
-def test_a_missing_total_names_the_setting_for_it(project: Project, shop: OpenShop) -> None:
-    """T11: an API without a total is fine once the setting says so."""
-    shop(orders=10, no_total=True)
-
-    with pytest.raises(ResponseNotUnderstood, match="sources.orders.total_path"):
-        project.synchronise()
-
-
-def test_an_empty_page_while_the_total_says_more_is_read_again(
-    project: Project, shop: OpenShop
-) -> None:
-    """T2: an empty page is taken for the end by dlt, and the rest is never read."""
-    store = shop(orders=700)
-    store.script("ok", "empty")
-
-    project.synchronise()
-
-    assert project.orders() == expected(store.orders())
-
-
 def test_pages_that_never_add_up_stop_the_run(project: Project, shop: OpenShop) -> None:
     """A total that is never reached is an error to look at, not a load to trust."""
     store = shop(orders=700)
     store.script("ok", *["empty"] * 10)
 
     with pytest.raises(PagesDisagree, match="sources.orders.total_path"):
-        project.synchronise()
-
-
-@pytest.mark.parametrize("switch", ["ignore_sort", "ignore_filter"])
-def test_an_api_that_ignores_a_parameter_is_noticed(
-    project: Project, shop: OpenShop, switch: str
-) -> None:
-    """T17: without a sort, seeking would jump over orders; the run says so instead."""
-    store = shop(orders=700, **{switch: True})
-    store.change(modify=50)
-
-    with pytest.raises(ResponseNotUnderstood, match="sources.orders.params.*paging"):
         project.synchronise()
 
 
@@ -211,14 +179,11 @@ def test_a_token_that_expires_during_the_run_is_renewed(project: Project, shop: 
     assert result.retries == 0
 
 
-def test_a_token_revoked_during_the_run_is_renewed_once(project: Project, shop: OpenShop) -> None:
-    """T4: a 401 in mid-run is answered with a new token, a second one is not."""
-    store = shop(orders=700)
-    store.script("ok", "401")
-    project.synchronise()
-    assert project.orders() == expected(store.orders())
-
+def test_a_second_401_in_a_row_stops_the_run(project: Project, shop: OpenShop) -> None:
+    """T4: a new token is the cure for a 401 once; after that it is the credentials."""
+    store = shop(orders=10)
     store.script("401", "401")
+
     with pytest.raises(CredentialsRefused, match="401"):
         project.synchronise()
 
@@ -239,18 +204,6 @@ def test_any_expires_in_is_dealt_with(project: Project, shop: OpenShop, lifetime
     store.token(answer={key: value for key, value in answer.items() if value is not None})
 
     assert project.synchronise().loaded == 10
-
-
-@pytest.mark.parametrize("answer", [{}, {"access_token": None}, {"access_token": ""}, []])
-def test_a_token_answer_without_a_token_is_an_error(
-    project: Project, shop: OpenShop, answer: Any
-) -> None:
-    """T13: stock dlt signs its requests with the text "None"."""
-    store = shop(orders=10)
-    store.token(answer=answer)
-
-    with pytest.raises(SettingsError, match="without an access_token.*sources.orders.token_url"):
-        project.synchronise()
 
 
 def test_credentials_may_go_into_the_header_of_the_token_request(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +18,21 @@ import requests
 
 from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.settings import read_settings
+
+Log = Callable[[str], None]
+
+RUN = """
+from orders_dagster.pipeline import synchronise
+from orders_dagster.settings import read_settings
+synchronise(read_settings())
+"""
+
+HOLD = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reader")
+print("open", flush=True)
+sys.stdin.readline()
+"""
 
 
 class Shop:
@@ -61,34 +80,11 @@ class Shop:
         return answer.json()
 
 
-class Project:
-    """The project under test: its settings, and the tables it fills."""
+class Tables:
+    """The tables of a warehouse file, whoever fills them."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.directory = directory
-        self.database = directory / "orders.duckdb"
-        self._environment = monkeypatch
-
-    def set(self, **settings: Any) -> None:
-        """Settings of [sources.orders]; `retry__max_retries` is `retry.max_retries`."""
-        for name, value in settings.items():
-            text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-            self._environment.setenv(f"SOURCES__ORDERS__{name.upper()}", text)
-
-    def unset(self, *names: str) -> None:
-        for name in names:
-            self._environment.delenv(f"SOURCES__ORDERS__{name.upper()}", raising=False)
-
-    def point_at(self, url: str) -> None:
-        self.set(
-            base_url=url,
-            token_url=f"{url}/oauth/token",
-            client_id="sandbox",
-            client_secret="sandbox-secret",
-        )
-
-    def synchronise(self) -> Synchronisation:
-        return synchronise(read_settings())
+    def __init__(self, database: Path) -> None:
+        self.database = database
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.database), read_only=True) as connection:
@@ -96,11 +92,6 @@ class Project:
 
     def scalar(self, sql: str) -> Any:
         return self.query(sql)[0][0]
-
-    def execute(self, sql: str) -> None:
-        """Change the tables behind the project's back."""
-        with duckdb.connect(str(self.database)) as connection:
-            connection.execute(sql)
 
     def columns(self, table: str) -> dict[str, str]:
         return {row[0]: row[1] for row in self.query(f"DESCRIBE ecommerce.{table}")}
@@ -119,6 +110,48 @@ class Project:
         return {row[0]: (row[1], row[2]) for row in rows}
 
 
+class Project(Tables):
+    """The project under test: its settings, and the tables it fills."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(directory / "orders.duckdb")
+        self.directory = directory
+        self._environment = monkeypatch
+
+    def set(self, **settings: Any) -> None:
+        """Settings of [sources.orders]; `retry__max_retries` is `retry.max_retries`."""
+        for name, value in settings.items():
+            text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+            self._environment.setenv(f"SOURCES__ORDERS__{name.upper()}", text)
+
+    def unset(self, *names: str) -> None:
+        for name in names:
+            self._environment.delenv(f"SOURCES__ORDERS__{name.upper()}", raising=False)
+
+    def point_at(self, url: str, *, login: bool = True) -> None:
+        self.set(base_url=url)
+        if login:
+            self.set(
+                token_url=f"{url}/oauth/token",
+                client_id="sandbox",
+                client_secret="sandbox-secret",
+            )
+        else:
+            self.set(auth__type="none")
+
+    def synchronise(self, log: Log = lambda message: None) -> Synchronisation:
+        return synchronise(read_settings(), log)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Synchronise in a process of its own."""
+        return subprocess.Popen([sys.executable, "-c", RUN], stderr=subprocess.DEVNULL)
+
+    def execute(self, sql: str) -> None:
+        """Change the tables behind the project's back."""
+        with duckdb.connect(str(self.database)) as connection:
+            connection.execute(sql)
+
+
 def expected(orders: list[dict[str, Any]]) -> dict[str, tuple[datetime, int]]:
     """What `Project.orders` gives when the tables equal the shop."""
     return {
@@ -128,6 +161,26 @@ def expected(orders: list[dict[str, Any]]) -> dict[str, tuple[datetime, int]]:
         )
         for order in orders
     }
+
+
+@contextmanager
+def holder(tables: Tables, kind: str = "writer") -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open until its input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tables.database), kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "open\n"
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
 
 
 def _exact(value: Any) -> Any:
