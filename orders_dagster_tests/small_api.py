@@ -29,6 +29,7 @@ class Api:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's nod
 
             def do_GET(self) -> None:
                 query = dict(parse_qsl(urlsplit(self.path).query))
