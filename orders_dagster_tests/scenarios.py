@@ -162,7 +162,7 @@ def orders_change_while_they_are_read(stage: Stage) -> Orders:
 
 def the_token_is_refused_in_mid_run(stage: Stage, *before: str) -> Shop:
     """T4: a token is revoked while it is in use; after a "503" it is while the retry waits."""
-    shop = stage.shop(orders=300)
+    shop = stage.shop(orders=220)
     shop.script("ok", *before, "401")
     stage.reader.synchronise()
     return shop
@@ -231,7 +231,7 @@ def the_file_is_open_elsewhere(stage: Stage, log: Log = lambda message: None) ->
 
 def there_is_no_total(stage: Stage) -> Shop:
     """T11: the API does not say how many orders there are."""
-    shop = stage.shop(orders=300, no_total=True)
+    shop = stage.shop(orders=220, no_total=True)
     stage.reader.synchronise()
     return shop
 
@@ -254,7 +254,7 @@ def the_token_answer_holds_no_token(stage: Stage, answer: Any) -> Shop:
 
 def a_body_is_damaged(stage: Stage, fault: str) -> Shop:
     """T14: an answer 200 whose body is cut off ("truncate"), or is no JSON ("garble"), once."""
-    shop = stage.shop(orders=300)
+    shop = stage.shop(orders=220)
     shop.script("ok", fault)
     stage.reader.synchronise()
     return shop
@@ -317,7 +317,7 @@ def ties_come_in_another_order_each_time(stage: Stage) -> Orders:
 
 def a_parameter_is_ignored(stage: Stage, switch: str) -> Shop:
     """T17: the API takes no notice of the sort or the filter, and says nothing."""
-    shop = stage.shop(orders=450, **{switch: True})
+    shop = stage.shop(orders=250, **{switch: True})
     shop.change(modify=50)
     stage.reader.synchronise()
     return shop
@@ -335,7 +335,7 @@ def amounts_are_whole_here_and_not_there(stage: Stage) -> Shop:
 
 def the_token_expires_on_the_way(stage: Stage) -> Shop:
     """T19: a token lives a second, and one request waits longer than that in the server's queue."""
-    shop = stage.shop(orders=300, token_lifetime=1)
+    shop = stage.shop(orders=220, token_lifetime=1)
     shop.script("ok", "slow@1.1")
     stage.reader.synchronise()
     return shop
