@@ -111,11 +111,12 @@ class _Run:
         pipeline.drop()
         with self._warehouse() as warehouse:
             pipeline.sync_destination()
+            _restore_schema(pipeline, warehouse)
             self._gone = missing_tables(warehouse)
             self._rows_before = 0 if self._gone else Counts(warehouse, settings).rows()
-            # A load that was killed before it was complete may have made tables: dlt has restored
-            # no schema then, but what these columns hold is what they can take.
-            self._schema = None if self._gone else warehouse.stored_schema(ORDERS)
+            self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
+            if self._schema is not None:
+                self._schema = self._schema.clone()  # as it is: dlt changes its own from here on
         if self._gone:
             log(
                 f"{', '.join(self._gone)} is not in the warehouse any more: all orders are read again."
@@ -215,6 +216,18 @@ class _Run:
 
     def _warehouse(self) -> AbstractContextManager[Warehouse]:
         return open_warehouse(self._pipeline, self._settings.warehouse_wait_seconds, self._log)
+
+
+def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
+    """Take the schema from the warehouse also if no load into its tables was ever completed.
+
+    dlt restores it with the state, so not after a first load that was killed: the tables that it had
+    made would be taken for ones that are yet to be made, and values be cast to fit their columns.
+    """
+    if pipeline.schemas.get(ORDERS) is None:
+        stored = warehouse.stored_schema(ORDERS)
+        if stored is not None:
+            pipeline.schemas.save_schema(stored)
 
 
 def watermark(pipeline: dlt.Pipeline) -> datetime | None:

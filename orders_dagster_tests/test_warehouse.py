@@ -102,3 +102,10 @@ def test_tables_that_a_killed_first_load_has_left_cut_no_value(
         (Decimal("10.25"), None, "007")
     ]
     assert project.scalar("SELECT price FROM ecommerce.orders__items") == Decimal("3.5")
+
+    store.put({"order_id": 1, "total": 10.5, "code": "A-7", "items": []})
+    project.synchronise()
+
+    assert project.query("SELECT total, code__v_text FROM ecommerce.orders") == [
+        (Decimal("10.5"), "A-7")
+    ]
