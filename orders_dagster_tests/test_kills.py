@@ -1,0 +1,252 @@
+"""The process is killed, or the disk is full: the next run repairs everything by itself.
+
+Each kill is at a named point (victim.py), never after a time. Its effect is judged by the next run
+alone: afterwards every field of every order is as in the shop, nothing is there twice, and no load is
+half there (content.py).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from orders_dagster_tests.content import assert_the_tables_equal_the_shop
+from orders_dagster_tests.victim import At, End, Zygote, zygote
+from orders_dagster_tests.world import Project, Shop
+
+OpenShop = Callable[..., Shop]
+
+SEED = int(os.environ.get("SEED", "1"))
+KILLS = int(os.environ.get("KILLS", "2"))
+"""How many kills at random files: `KILLS=400 pytest -k random` tries most of them."""
+
+UNREADABLE = {"order_id": "U", "last_modified_date": "never"}
+
+PIPELINE = "dlt.pipeline.pipeline:Pipeline"
+LOAD = "dlt.load.load:Load"
+STORAGE = "dlt.common.storages.load_storage:LoadStorage"
+API = "dlt.sources.helpers.rest_client.client:RESTClient"
+
+STAGING = r'INSERT INTO "ecommerce_staging".*read_parquet'
+MERGE = r'DELETE FROM "ecommerce"\."orders" '
+LOADS = r'INSERT INTO "ecommerce"\."_dlt_loads"'
+
+AT_ANY_TIME = {
+    "before extract": At(call=f"{PIPELINE}.extract"),
+    "between two pages": At(call=f"{API}._send_request", nth=2, when="after"),
+    "after extract": At(call=f"{PIPELINE}.extract", when="after"),
+    "in normalize": At(touch=r"load/new/.*\.insert_values"),
+    "normalized twice": At(touch=r"normalize/extracted/[\d.]+$"),
+    "before load": At(call=f"{PIPELINE}.load"),
+    "in the staging tables": At(sql=STAGING, nth=2, when="during"),
+    "before the merge": At(sql=MERGE),
+    "in the merge": At(sql=MERGE, when="during"),
+    "after the merge": At(sql=MERGE, when="after"),
+    "merged, but not in _dlt_loads": At(sql=LOADS),
+    "while it gets into _dlt_loads": At(sql=LOADS, when="during"),
+    "in _dlt_loads, but not complete": At(call=f"{STORAGE}.complete_load_package"),
+    "after load": At(call=f"{PIPELINE}.load", when="after"),
+}
+IN_THE_FIRST_LOAD = {
+    "while the tables are made": At(sql='CREATE TABLE.*"ecommerce"', when="during"),
+    "the tables are made, but not in _dlt_version": At(sql='INSERT INTO "ecommerce"."_dlt_version"'),
+    "no staging tables": At(sql='CREATE SCHEMA "ecommerce_staging"'),
+    "in the staging tables": AT_ANY_TIME["in the staging tables"],
+    "in the merge": AT_ANY_TIME["in the merge"],
+    "merged, but not in _dlt_loads": AT_ANY_TIME["merged, but not in _dlt_loads"],
+    "in _dlt_loads, but not complete": AT_ANY_TIME["in _dlt_loads, but not complete"],
+}
+
+
+@pytest.fixture(scope="module")
+def victims() -> Iterator[Zygote]:
+    with zygote() as started:
+        yield started
+
+
+class Stocked:
+    """A shop that goes on changing, and a copy of what a first load of it has left."""
+
+    def __init__(self, shop: Shop, project: Project, directory: Path) -> None:
+        self.shop = shop
+        self._loaded = directory / "loaded.duckdb"
+        project.point_at(shop.url)
+        project.synchronise()
+        shutil.copy(project.database, self._loaded)
+
+    def give(self, project: Project) -> Shop:
+        """The project as it is after the first load, and then the shop changed."""
+        shutil.copy(self._loaded, project.database)
+        project.point_at(self.shop.url)
+        project.set(page_size=50)  # several pages also of an increment
+        self.shop.change(new=15, modify=15, modify_twice=3, remove_items=5)
+        return self.shop
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Project], Stocked]]:
+    """Makes the shop and its first load when the first test asks for it."""
+    from orders_dagster.sandbox import running
+
+    made: list[Stocked] = []
+    with ExitStack() as stack:
+
+        def make(project: Project) -> Stocked:
+            if not made:
+                shop = Shop(stack.enter_context(running(orders=200)).url)
+                shop.put(UNREADABLE)
+                made.append(Stocked(shop, project, tmp_path_factory.mktemp("loaded")))
+            return made[0]
+
+        yield make
+
+
+@pytest.fixture
+def changed(project: Project, stock: Callable[[Project], Stocked]) -> Shop:
+    """A shop that has changed since it was loaded."""
+    return stock(project).give(project)
+
+
+def assert_the_next_run_repairs(project: Project, shop: Shop, rejected: int = 1) -> None:
+    project.synchronise()
+    assert_the_tables_equal_the_shop(project, shop, rejected)
+    assert left_over(project) == []
+
+
+def left_over(project: Project) -> list[str]:
+    """Packages in dlt's working directory that are not loaded."""
+    working = project.directory / "dlt" / "pipelines" / "orders"
+    packages = (working / "normalize").glob("*/*.*"), (working / "load").glob("n*/*.*")
+    return [str(package) for found in packages for package in found]
+
+
+def was_killed(end: End) -> bool:
+    """At a point that is never reached, nothing would be tested."""
+    return end.signal in (signal.SIGKILL, signal.SIGXFSZ)
+
+
+@pytest.mark.parametrize("point", AT_ANY_TIME)
+def test_killed_in_an_increment(
+    project: Project, changed: Shop, victims: Zygote, point: str
+) -> None:
+    """Changes that are half loaded are loaded whole by the next run, and none of them twice."""
+    assert was_killed(victims.synchronise(AT_ANY_TIME[point]))
+
+    assert_the_next_run_repairs(project, changed)
+
+
+@pytest.mark.parametrize("point", IN_THE_FIRST_LOAD)
+def test_killed_in_the_first_load(
+    project: Project, shop: OpenShop, victims: Zygote, point: str
+) -> None:
+    """The tables may be there, or some of them, and no load that tells of them."""
+    store = shop(orders=120)
+    store.put(UNREADABLE)
+    assert was_killed(victims.synchronise(IN_THE_FIRST_LOAD[point]))
+
+    assert_the_next_run_repairs(project, store)
+
+
+@pytest.mark.parametrize("point", ["before extract", "in the merge", "in _dlt_loads, but not complete"])
+def test_killed_between_two_checkpoints(
+    project: Project, shop: OpenShop, victims: Zygote, point: str
+) -> None:
+    """T15: the checkpoint before the kill is durable, and the next run goes on from there."""
+    store = shop(orders=400)
+    project.set(checkpoint_orders=100, page_size=50, workers=2)
+    at = AT_ANY_TIME[point]
+    end = victims.synchronise(At(at.call, at.sql, at.touch, at.when, nth=3))
+    assert was_killed(end)
+    kept = set(project.orders())
+    assert len(kept) >= 100
+
+    result = project.synchronise()
+
+    assert result.watermark_before is not None
+    assert_the_tables_equal_the_shop(project, store)
+
+
+def test_killed_again_and_again(project: Project, changed: Shop, victims: Zygote) -> None:
+    """A machine that keeps crashing: each run starts on what the one before has left."""
+    for point in ("after the merge", "in normalize", "while it gets into _dlt_loads"):
+        assert was_killed(victims.synchronise(AT_ANY_TIME[point]))
+        changed.change(modify=5)
+
+    assert_the_next_run_repairs(project, changed)
+
+
+def test_killed_while_a_column_becomes_decimal(
+    project: Project, shop: OpenShop, victims: Zygote
+) -> None:
+    """T18: the column is wider than dlt's schema says, and the order that made it so has changed."""
+    store = shop(orders=0)
+    store.put({"order_id": "A", "total": 10, "items": []})
+    project.synchronise()
+    store.put({"order_id": "B", "total": 0.25, "items": []})
+    assert was_killed(victims.synchronise(At(sql='ALTER TABLE "ecommerce"', when="after")))
+    store.put({"order_id": "B", "total": 1, "items": []})
+    assert_the_next_run_repairs(project, store, rejected=0)
+
+    store.put({"order_id": "C", "total": 2.75, "items": []})
+
+    assert_the_next_run_repairs(project, store, rejected=0)
+
+
+def test_killed_while_a_dropped_table_is_rebuilt(
+    project: Project, changed: Shop, victims: Zygote
+) -> None:
+    """All orders are read again; until they are loaded, that is still to be done."""
+    project.execute("DROP TABLE ecommerce.orders__items")
+    assert was_killed(victims.synchronise(At(sql='CREATE TABLE.*"ecommerce"', when="after")))
+    assert was_killed(victims.synchronise(At(sql=MERGE, when="during")))
+
+    assert_the_next_run_repairs(project, changed)
+
+
+@pytest.mark.parametrize("byte", [20_000, 45_000, 90_000])
+def test_killed_in_the_middle_of_a_write_of_duckdb(
+    project: Project, changed: Shop, victims: Zygote, byte: int
+) -> None:
+    """Native code dies between two bytes of its log, in the staging tables or in the merge."""
+    end = victims.synchronise(At(byte=byte))
+    assert was_killed(end)
+    assert log_of(project).stat().st_size == byte, "it died in another file"
+
+    assert_the_next_run_repairs(project, changed)
+
+
+def test_killed_while_duckdb_moves_its_log_into_the_file(
+    project: Project, changed: Shop, victims: Zygote
+) -> None:
+    """The last connection closes: all is committed, and the blocks of the file are being written."""
+    end = victims.synchronise(At(byte=project.database.stat().st_size + 100_000))
+    assert was_killed(end)
+    assert log_of(project).exists()
+
+    assert_the_next_run_repairs(project, changed)
+
+
+def log_of(project: Project) -> Path:
+    return project.database.with_name(project.database.name + ".wal")
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_at_a_random_file(
+    project: Project, changed: Shop, victims: Zygote, number: int
+) -> None:
+    """Any file of the working directory may be half written, half moved or half removed."""
+    counted = len(victims.synchronise(At(touch=re.escape(str(project.directory)), nth=0)).touched)
+    at = random.Random(f"{SEED} {number}").randint(1, counted)
+    print(f"SEED={SEED}: killed at touch {at} of {counted}")
+    changed.change(new=5, modify=5)
+    victims.synchronise(At(touch=re.escape(str(project.directory)), nth=at))
+
+    assert_the_next_run_repairs(project, changed)
