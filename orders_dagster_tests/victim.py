@@ -1,11 +1,13 @@
 """Synchronisations that die on purpose, each in a process of its own, at a point that a test names.
 
-Here: a zygote, which imports everything once and opens nothing, and forks a process for each
-synchronisation; and the points at which such a process kills itself. A fork costs milliseconds, an
+Here: a zygote, which imports everything once and opens no warehouse, and forks a process for each
+synchronisation; and the points at which such a process kills itself, or finds the disk full. A fork costs milliseconds, an
 import of dlt seconds. No point is a matter of time: a process dies at the n-th touch of a file, before,
 in or after a call of dlt or a statement of SQL, or in the middle of writing the n-th byte of a file.
 
-Only dlt is wrapped, and only to place a kill: the project runs as it is.
+Only dlt is wrapped, and only to place a kill: the project runs as it is. A full disk is a file system
+of its own (`disk`), or, where there may be none, a limit to the size of files (RLIMIT_FSIZE), which
+needs no privileges: every write to a file fails, with another errno.
 """
 
 from __future__ import annotations
@@ -20,18 +22,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+DISK_BYTES = 24 << 20
 TOUCHES = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"})
 
 
 @dataclass(frozen=True)
 class At:
-    """Where a process kills itself.
+    """Where a process kills itself, or finds the disk full.
 
     Attributes:
         call: a function of dlt, `module:Class.method`.
@@ -40,6 +43,8 @@ class At:
         when: before, after, or in the middle (of a statement).
         nth: the how manieth of them.
         byte: nowhere but where a file would grow beyond so many bytes: in the middle of a write.
+        then: "kill"; "limit", no file can be written from here on; or the path of a file that fills
+            the file system it is on.
     """
 
     call: str = ""
@@ -48,6 +53,7 @@ class At:
     when: str = "before"
     nth: int = 1
     byte: int | None = None
+    then: str = "kill"
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,14 @@ class Zygote:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def synchronise(self, at: At | None = None, *, largest_file: int | None = None) -> End:
-        """Run one synchronisation to its end, whatever that is.
+    @property
+    def root(self) -> Path:
+        """The root directory as the zygote sees it."""
+        return Path(f"/proc/{self._process.pid}/root")
 
-        Args:
-            at: where it kills itself.
-            largest_file: the bytes beyond which no file can grow: a full disk, for those who write.
-        """
-        task = {
-            "environment": dict(os.environ),
-            "at": asdict(at) if at else None,
-            "largest_file": largest_file,
-        }
+    def synchronise(self, at: At | None = None) -> End:
+        """Run one synchronisation to its end, whatever that is."""
+        task = {"environment": dict(os.environ), "at": asdict(at) if at else None}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(task) + "\n")
@@ -95,9 +97,18 @@ class Zygote:
 
 
 @contextmanager
-def zygote() -> Iterator[Zygote]:
+def zygote(disk: Path | None = None) -> Iterator[Zygote]:
+    """Start a zygote.
+
+    Args:
+        disk: where it, and no other process, is to have a small file system. Needs `can_mount()`.
+    """
+    command = [sys.executable, "-m", __name__]
+    if disk is not None:
+        mount = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
+        command = ["unshare", "-rm", "sh", "-c", mount, str(disk), *command]
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -111,6 +122,15 @@ def zygote() -> Iterator[Zygote]:
         process.stdin.close()
         process.wait()
         process.stdout.close()
+
+
+def can_mount() -> bool:
+    """Whether this machine lets a process have file systems of its own."""
+    try:
+        command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        return subprocess.run(command, capture_output=True).returncode == 0  # noqa: S607
+    except OSError:
+        return False
 
 
 def _serve() -> None:
@@ -142,7 +162,7 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """What dlt works out once for a process, and never opens a file or a connection for."""
+    """What dlt works out once for a process."""
     from orders_dagster.destination import inert_pipeline
     from orders_dagster.source import inert_source
 
@@ -163,10 +183,9 @@ def _die_or_live(task: dict[str, Any], pipe: int) -> None:
     os.environ.clear()
     os.environ.update(task["environment"])
     os.dup2(2, 1)  # what dlt prints is no answer
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     if task["at"]:
         _place(At(**task["at"]), say)
-    if task["largest_file"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (task["largest_file"], resource.RLIM_INFINITY))
     try:
         synchronise(read_settings(), lambda line: say(lines=[line]))
     except BaseException as error:
@@ -200,6 +219,21 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _act(at: At) -> None:
+    """What happens at the point."""
+    if at.then == "kill":
+        _kill()
+    if at.then == "limit":
+        with open(os.devnull, "w") as nothing:  # output may go to a file, too
+            os.dup2(nothing.fileno(), 1)
+            os.dup2(nothing.fileno(), 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        return
+    with open(at.then, "ab", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
 def _wrap(where: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     module, _, path = where.partition(":")
     *parents, name = path.split(".")
@@ -210,7 +244,7 @@ def _wrap(where: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 class _Counted:
-    """Kills before or after the n-th call."""
+    """Acts before or after the n-th call."""
 
     def __init__(self, at: At) -> None:
         self._at = at
@@ -227,29 +261,29 @@ class _Counted:
         def counted(*args: Any, **kwargs: Any) -> Any:
             is_it = self.is_it()
             if is_it and self._at.when == "before":
-                _kill()
+                _act(self._at)
             result = call(*args, **kwargs)
-            if is_it:
-                _kill()
+            if is_it and self._at.when == "after":
+                _act(self._at)
             return result
 
         return counted
 
 
 class _Statement(_Counted):
-    """Kills before, in the middle of, or after the n-th statement that looks like that."""
+    """Acts before, in the middle of, or after the n-th statement that looks like that."""
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
         def counted(client: Any, query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
             is_it = bool(re.search(self._at.sql, str(query), re.DOTALL)) and self.is_it()
             if is_it and self._at.when == "before":
-                _kill()
+                _act(self._at)
             if is_it and self._at.when == "during":
                 _kill_in_native_code()
             with call(client, query, *args, **kwargs) as cursor:
-                if is_it:
-                    _kill()
+                if is_it and self._at.when == "after":
+                    _act(self._at)
                 yield cursor
 
         return counted
@@ -282,7 +316,7 @@ def _kill_at_touch(at: At, say: Callable[..., None]) -> None:
             seen += 1
             say(touched=[f"{event} {path}"])
             if seen == at.nth:
-                _kill()
+                _act(at)
 
     sys.addaudithook(hook)
 
