@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,9 +58,19 @@ def orders_pipeline(
             holder = f"another synchronisation (lock file {lock.lock_file})"
             raise WarehouseBusy(holder=holder, waited_seconds=wait_seconds) from None
     try:
+        _remove(directory / PIPELINE)
         yield _pipeline(config, directory)
     finally:
         lock.release()
+
+
+def _remove(working: Path) -> None:
+    """Everything in it comes back from the destination, and what a killed process or a full disk has
+    left there may be half a file, over which dlt would stumble before it could drop it."""
+    if working.is_dir() and not working.is_symlink():
+        shutil.rmtree(working)
+    else:
+        working.unlink(missing_ok=True)
 
 
 def inert_pipeline() -> dlt.Pipeline:

@@ -9,7 +9,8 @@
     ├── ApiUnavailable         wait: the API kept failing after the last retry
     ├── PagesDisagree          wait: the pages do not add up to the total the API reports
     ├── WarehouseBusy          close the program that holds the warehouse
-    └── WarehouseRefused       see to the warehouse: its disk, its permissions, its types
+    ├── WarehouseRefused       see to the warehouse: its permissions, its types
+    └── DiskFull               make room on the disk
 
 Errors take data and write their own message: the culprit, the consequence for the tables, the fix.
 No message holds a response body, a token, a password or a field of an order.
@@ -17,7 +18,9 @@ No message holds a response body, a token, a password or a field of an order.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,6 +129,28 @@ class WarehouseRefused(OrdersError):
             f"dlt failed to {step} the orders: {type(reason).__name__}: {text[:500]} "
             f"(values are not shown). {NOTHING_LOADED}"
         )
+
+
+class DiskFull(OrdersError):
+    """There is no room for dlt's working files, or for the warehouse if it is a file."""
+
+    def __init__(self, *, step: str) -> None:
+        super().__init__(
+            f"The disk is full: there is no room to {step} the orders. Make room where the warehouse "
+            f"and DLT_DATA_DIR are. {NOTHING_LOADED}"
+        )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXT = re.compile("|".join(re.escape(os.strerror(code)) for code in _FULL), re.IGNORECASE)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the operating system had no room, be it Python, Arrow or DuckDB that asked it."""
+    return any(
+        getattr(cause, "errno", None) in _FULL or _FULL_TEXT.search(str(cause))
+        for cause in causes(error)
+    )
 
 
 def without_values(text: str) -> str:

@@ -20,7 +20,15 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.columns import WIDENING, column_type, naming_for, widen_to_decimal
 from orders_dagster.destination import file_format, orders_pipeline, where
-from orders_dagster.errors import WarehouseRefused, causes, no_values_in_logs, orders_error_in
+from orders_dagster.errors import (
+    DiskFull,
+    OrdersError,
+    WarehouseRefused,
+    causes,
+    is_disk_full,
+    no_values_in_logs,
+    orders_error_in,
+)
 from orders_dagster.progress import Progress
 from orders_dagster.rows import ORDERS, Rows, path_of
 from orders_dagster.settings import OrdersSettings
@@ -89,10 +97,16 @@ def synchronise(
         # dlt's wrapping says where in dlt it was, not what to do; and what a warehouse says about
         # a load may quote customers' data.
         found = orders_error_in(error)
+        if found is None and is_disk_full(error):
+            found = DiskFull(step=error.step)
         if found is None and error.step == "extract":
             raise
         *_, reason = causes(error)
         raise found or WarehouseRefused(step=error.step, reason=reason) from None
+    except Exception as error:
+        if isinstance(error, OrdersError) or not is_disk_full(error):
+            raise
+        raise DiskFull(step="load") from None
 
 
 class _Run:
@@ -108,18 +122,21 @@ class _Run:
         self._pipeline = pipeline
         self._settings = settings
         self._log = log
-        pipeline.drop()
         with self._warehouse() as warehouse:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
             self._gone = missing_tables(warehouse)
             self._rows_before = 0 if self._gone else Counts(warehouse, settings).rows()
+            if watermark(pipeline) is not None and not self._rows_before:
+                # Emptied by hand, or by a rebuilding that was killed before it was loaded.
+                self._gone = self._gone or [ORDERS]
             self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
             if self._schema is not None:
                 self._schema = self._schema.clone()  # as it is: dlt changes its own from here on
         if self._gone:
             log(
-                f"{', '.join(self._gone)} is not in the warehouse any more: all orders are read again."
+                f"{', '.join(self._gone)} is not in the warehouse any more, or empty: "
+                "all orders are read again."
             )
         self._watermark_before = None if self._gone else watermark(pipeline)
         self._naming = naming_for(pipeline.destination.capabilities())

@@ -6,12 +6,14 @@ lock is the reason for the waiting.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -20,6 +22,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential
 
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes
+
+DUCKDB_HEADERS = 3 * 4096  # bytes: every file of DuckDB starts with three headers
 
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", re.IGNORECASE)
@@ -117,6 +121,7 @@ def open_warehouse(
     """
     started = time.monotonic()
     client = pipeline.sql_client()
+    _remove_stump(client)
 
     def connect() -> None:
         try:
@@ -147,6 +152,19 @@ def open_warehouse(
         yield Warehouse(pipeline, client)
     finally:
         client.close_connection()
+
+
+def _remove_stump(client: SqlClientBase[Any]) -> None:
+    """A file of DuckDB that is shorter than its headers: the process that made it was killed, or the
+    disk was full. It holds nothing, and nobody can open it. DuckDB holds its lock while it makes one."""
+    database = getattr(client.credentials, "database", None)
+    if not isinstance(database, str) or client.capabilities.sqlglot_dialect != "duckdb":
+        return
+    file = Path(database)
+    if file.is_file() and file.stat().st_size < DUCKDB_HEADERS:
+        with file.open("rb+") as stump, suppress(OSError):
+            fcntl.lockf(stump, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
 
 
 class _Held(Exception):

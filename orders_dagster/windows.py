@@ -118,15 +118,14 @@ class Windows:
         with self._lock:
             return self._reading[number]
 
-    def page(self, orders: int, total: int | None) -> bool:
-        """Note a page that was read. Whether it is the first one of the run."""
+    def page(self, orders: int, total: int | None) -> None:
+        """Note a page that was read."""
         with self._lock:
             self.pages += 1
             self.orders += orders
             self._left_in_load -= orders
             if self.pages == 1:
                 self.first_total = total
-            return self.pages == 1
 
     def cut(
         self, window: Window, since: datetime, at: datetime, read: int, left: int | None

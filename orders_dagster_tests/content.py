@@ -42,7 +42,9 @@ def _orders(project: Project) -> dict[str, Fields]:
                 fields = _without_links(row)
                 parent.setdefault(name, []).append(fields.get("value", fields))
     counts = Counter(order["order_id"] for order in orders.values())
-    assert not [order_id for order_id, count in counts.items() if count > 1], "an order is there twice"
+    assert not [order_id for order_id, count in counts.items() if count > 1], (
+        "an order is there twice"
+    )
     return {order["order_id"]: order for order in orders.values()}
 
 

@@ -122,7 +122,6 @@ def test_the_disk_fills_up(
         assert_the_tables_equal_the_shop(project, store)
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError of dlt's files, or a message without what to do")
 @pytest.mark.parametrize(
     ("kind", "point"),
     [("limit", "before extract"), ("limit", "before normalize"), ("disk", "before load")],
@@ -144,10 +143,7 @@ def test_a_full_disk_is_named(
         assert "ORD-" not in end.message
 
 
-@pytest.mark.xfail(strict=True, reason="a file of less than its three headers is not made again")
-@pytest.mark.parametrize(
-    "at", [At(call=f"{CLIENT}.open_connection", then="limit"), At(byte=5000)]
-)
+@pytest.mark.parametrize("at", [At(call=f"{CLIENT}.open_connection", then="limit"), At(byte=5000)])
 def test_a_warehouse_that_was_cut_off_when_it_was_made_is_made_again(
     project: Project, shop: OpenShop, victims: Zygote, at: At
 ) -> None:

@@ -82,7 +82,18 @@ def test_a_table_that_was_dropped_is_rebuilt(project: Project, shop: OpenShop, t
     shop_orders = [order for order in store.orders() if order["order_id"] != "A"]
     assert project.orders() == expected(shop_orders)
     assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 1
-    assert f"{table} is not in the warehouse any more: all orders are read again." in said
+    assert f"{table} is not in the warehouse any more, or empty: all orders are read again." in said
+
+
+def test_a_table_that_was_emptied_is_filled_again(project: Project, shop: OpenShop) -> None:
+    """The watermark would hide every order that is not changed any more."""
+    store = shop(orders=100)
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders")
+
+    project.synchronise()
+
+    assert project.orders() == expected(store.orders())
 
 
 def test_tables_that_a_killed_first_load_has_left_cut_no_value(

@@ -1,9 +1,10 @@
 """Synchronisations that die on purpose, each in a process of its own, at a point that a test names.
 
 Here: a zygote, which imports everything once and opens no warehouse, and forks a process for each
-synchronisation; and the points at which such a process kills itself, or finds the disk full. A fork costs milliseconds, an
-import of dlt seconds. No point is a matter of time: a process dies at the n-th touch of a file, before,
-in or after a call of dlt or a statement of SQL, or in the middle of writing the n-th byte of a file.
+synchronisation; and the points at which such a process kills itself, or finds the disk full. A fork
+costs milliseconds, an import of dlt seconds. No point is a matter of time: a process dies at the n-th
+touch of a file, before, in or after a call of dlt or a statement of SQL, or in the middle of writing
+the n-th byte of a file.
 
 Only dlt is wrapped, and only to place a kill: the project runs as it is. A full disk is a file system
 of its own (`disk`), or, where there may be none, a limit to the size of files (RLIMIT_FSIZE), which
@@ -128,7 +129,7 @@ def can_mount() -> bool:
     """Whether this machine lets a process have file systems of its own."""
     try:
         command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        return subprocess.run(command, capture_output=True).returncode == 0  # noqa: S607
+        return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:
         return False
 

@@ -90,9 +90,9 @@ class OrdersPaginator(BasePaginator):
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         rows = data or []
+        self.shape.check(response, rows, is_first=self.windows.pages == 0)
         total = self.shape.total(response)
-        is_first = self.windows.page(len(rows), total)
-        self.shape.check(response, rows, is_first=is_first)
+        self.windows.page(len(rows), total)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
         is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
         self._keys = keys
