@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -34,8 +34,10 @@ def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
 
 def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
     """An honest page: filtered, sorted, cut."""
-    since = datetime.fromisoformat(query["modified_since"])
-    before = datetime.fromisoformat(query.get("modified_before", "9999-01-01T00:00:00Z"))
+    since, before = (
+        datetime.fromisoformat(query.get(name, "9999-01-01")).replace(tzinfo=UTC)
+        for name in ("modified_since", "modified_before")
+    )
     behind = [
         o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
     ]
