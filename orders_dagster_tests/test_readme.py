@@ -207,3 +207,19 @@ def materialize_in(directory: Path, **environment: str) -> subprocess.CompletedP
         text=True,
         check=False,
     )
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """The table of what can go wrong is as good as the tests that show it."""
+    tests = {
+        (path.name, name)
+        for path in (ROOT / "orders_dagster_tests").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    rows = table("What can go wrong, and what happens then")
+    named = [re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", row[2]) for row in rows]
+
+    assert len(rows) > 20
+    assert all(named)
+    for file, name in (one for row in named for one in row):
+        assert (file or "test_promises.py", name) in tests, name
