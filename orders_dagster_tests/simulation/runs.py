@@ -18,6 +18,7 @@ from typing import Any
 from orders_dagster_tests.simulation.scenario import Kill
 
 HANGS_AFTER_SECONDS = 90
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _FOREIGN = (
     "SOURCES__",
     "DESTINATION",
@@ -77,6 +78,7 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            cwd=_CHECKOUT,  # the code that runs is that beside this file, wherever this was started
         )
         self._unread = b""
         self._pid = 0
