@@ -364,6 +364,35 @@ def test_ties_in_another_order_each_time_over_many_pages_are_all_read(
     assert loaded(project) == set(range(24))
 
 
+def test_ties_in_another_order_whose_pages_seem_to_join_are_all_read(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T16: the first row of a page is the last of the one before by chance; what follows it is not."""
+    ties = [order(n, 0) for n in range(11)]
+    last = ties[0]
+    seed = 11
+    print(f"seed {seed}")
+    shuffle = random.Random(seed)
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal last
+        mixed = shuffle.sample(ties, len(ties))
+        if query["offset"] != "0":
+            mixed.remove(last)
+            mixed.insert(int(query["offset"]), last)
+        found = page([*mixed, order(11, 9)], query)
+        seen = [one for one in found["orders"] if one["order_id"] != 11]
+        last = seen[-1] if seen else last
+        return found
+
+    serve(answer)
+    project.set(workers=1)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(12))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_ties_in_a_random_order_are_all_read_from_the_smallest_pages(
     project: Project, serve: Callable[[Answering], Api], seed: int

@@ -100,6 +100,11 @@ class OrdersPaginator(BasePaginator):
         if not self._has_next_page:
             self.windows.read(self._window)
 
+    def _identities(self, at: int) -> list[str]:
+        """What tells the rows of the page apart, which starts at an offset: those without an id by
+        their place."""
+        return [key if key != "None" else f"{at + n} of none" for n, key in enumerate(self._keys)]
+
     def _start_window(self) -> None:
         """Go to the start of the window."""
 
@@ -133,8 +138,9 @@ class SeekPaginator(OrdersPaginator):
 
     Orders that share one timestamp over several pages are the one place where an offset is needed, and
     where a row that moves away pulls its successors past the reader. So each such page overlaps the one
-    before by a row; if that row is not there, the timestamp is read again; and what follows is always
-    read from the next timestamp on, never from an offset.
+    before by a row, and the different orders seen are held against their number; if that row is not
+    there, or the number is not reached, the timestamp is read again; and what follows is always read from
+    the next timestamp on, never from an offset.
 
     Two more things that an API may do are noticed and coped with: it reports the size of the page for
     the total, it excludes the start of the window.
@@ -237,8 +243,7 @@ class SeekPaginator(OrdersPaginator):
         # A page of one row has no room for another beside the one that is read again.
         self._overlaps = self._overlaps and self._largest > 1
         self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
-        if not self._overlaps:
-            self._tied.update(self._keys)
+        self._tied.update(self._identities(0))
 
     def _turn_page_of_ties(
         self, response: Response, rows: list[Any], times: list[datetime], is_repeated: bool
@@ -251,13 +256,24 @@ class SeekPaginator(OrdersPaginator):
                 f"orders without {self.shape.cursor_path} come before those with one",
                 "the sort in sources.orders.params",
             )
+        at = self.offset - 1 if self._overlaps else self.offset
+        ties = [
+            identity
+            for identity, row in zip(self._identities(at), rows, strict=True)
+            if self._is_tied(value_at(row, self.shape.cursor_path))
+        ]
+        known = len(self._tied)
+        self._tied.update(ties)
+        there_are = at + len(ties)
         if self._overlaps:
-            if self._keys[:1] != [self._last_key]:
-                # A row has moved away, or the rows come in another order each time.
+            is_end = is_behind or len(rows) == 1
+            if self._keys[:1] != [self._last_key] or (is_end and len(self._tied) < there_are):
+                # A row has moved away, or the rows come in another order each time: then the row that
+                # is read again may be there by chance, and the number tells.
                 self._mismatches += 1
                 self._overlaps = self._mismatches <= READ_AGAIN
                 self.offset = 0
-            elif is_behind or len(rows) == 1:
+            elif is_end:
                 self._leave_ties()
             else:
                 self.offset += len(rows) - 1
@@ -270,18 +286,10 @@ class SeekPaginator(OrdersPaginator):
             self.shape.ignores_offset = True
             self._leave_ties()
             return
-        ties = [
-            key
-            for key, row in zip(self._keys, rows, strict=True)
-            if self._is_tied(value_at(row, self.shape.cursor_path))
-        ]
-        known = len(self._tied)
-        self._tied.update(ties)
         self._found_more = self._found_more or len(self._tied) > known
         if rows and not is_behind:
             self.offset += len(rows)
             return
-        there_are = self.offset + len(ties)
         if self._found_more or len(self._tied) < there_are:
             # In an order that changes, one pass does not see them all: another one, from the start.
             self._disagree(response, len(self._tied), there_are, READ_TIES_AGAIN)
@@ -415,10 +423,7 @@ class OffsetPaginator(OrdersPaginator):
         if self._has_begun:
             self.windows.comes_in_parts()  # dlt hands on each page by itself
         self._has_begun = True
-        self._seen.update(
-            key if key != "None" else f"{self.offset + n} of none"
-            for n, key in enumerate(self._keys)
-        )
+        self._seen.update(self._identities(self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
         if rows and not (
