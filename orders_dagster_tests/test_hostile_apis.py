@@ -393,6 +393,26 @@ def test_ties_in_another_order_whose_pages_seem_to_join_are_all_read(
     assert loaded(project) == set(range(12))
 
 
+def test_ties_of_which_one_moves_away_while_another_takes_its_place_are_all_read(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3 and T16 at once: the pages join, and as many orders were seen as there are; one was not."""
+    ties = [order(n, 0) for n in range(11)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] != "0" and ties[0]["order_id"] == 0:
+            ties[0] |= {"last_modified_date": order(0, 9)["last_modified_date"]}
+            ties[:5] = [ties[4], *ties[1:4], ties[0]]
+        return page(ties, query)
+
+    serve(answer)
+    project.set(workers=1)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(11))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_ties_in_a_random_order_are_all_read_from_the_smallest_pages(
     project: Project, serve: Callable[[Answering], Api], seed: int

@@ -31,6 +31,11 @@ READ_AGAIN = 3
 READ_TIES_AGAIN = 50
 """How often one timestamp is read again whose orders come in another order each time."""
 
+QUIET_PASSES = 5
+"""How many passes over such a timestamp have to show nothing new before it is left. In a random order a
+pass misses a given order in up to one case of three, and an order that was seen and has moved away since
+makes the number of orders seen look complete."""
+
 MOST_REPEATS = 8
 """After how many pages that are all the same an API is said to ignore the offset. Of ties that come in
 another order each time, two small pages in a row may well be the same."""
@@ -138,9 +143,9 @@ class SeekPaginator(OrdersPaginator):
 
     Orders that share one timestamp over several pages are the one place where an offset is needed, and
     where a row that moves away pulls its successors past the reader. So each such page overlaps the one
-    before by a row, and the different orders seen are held against their number; if that row is not
-    there, or the number is not reached, the timestamp is read again; and what follows is always read from
-    the next timestamp on, never from an offset.
+    before by a row, the different orders seen are held against their number, and after the last page the
+    first one is read again, and has to be the same. If not, the whole timestamp is read again; and what
+    follows is always read from the next timestamp on, never from an offset.
 
     Two more things that an API may do are noticed and coped with: it reports the size of the page for
     the total, it excludes the start of the window.
@@ -155,7 +160,10 @@ class SeekPaginator(OrdersPaginator):
     _last_key: str | None
     _tied: set[str]
     _found_more: bool
+    _quiet_passes: int
     _repeats: int
+    _first_keys: list[str]  # the first page of the ties, as it was when this pass began
+    _confirms: bool  # the first page is being read again
 
     def __init__(self, paging: Paging, windows: Windows) -> None:
         super().__init__(paging, windows)
@@ -194,6 +202,8 @@ class SeekPaginator(OrdersPaginator):
         self._since = self._since or min(times, default=None)
         if self._probed is not None:
             self._judge_total(total)
+        elif self._confirms and self._keys == self._first_keys:
+            self._leave_ties()
         elif self.offset:
             self._turn_page_of_ties(response, rows, times, is_repeated)
         elif self._edge is None or not self._looks_behind_edge(times):
@@ -203,6 +213,8 @@ class SeekPaginator(OrdersPaginator):
         self, response: Response, rows: list[Any], times: list[datetime], total: int | None
     ) -> None:
         """A page from the start of the window."""
+        if self._confirms:
+            self._mismatch()
         last = max(times, default=None)
         if not rows:
             if total:
@@ -243,7 +255,8 @@ class SeekPaginator(OrdersPaginator):
         # A page of one row has no room for another beside the one that is read again.
         self._overlaps = self._overlaps and self._largest > 1
         self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
-        self._tied.update(self._identities(0))
+        self._first_keys = self._keys
+        self._see(self._identities(0))
 
     def _turn_page_of_ties(
         self, response: Response, rows: list[Any], times: list[datetime], is_repeated: bool
@@ -262,19 +275,21 @@ class SeekPaginator(OrdersPaginator):
             for identity, row in zip(self._identities(at), rows, strict=True)
             if self._is_tied(value_at(row, self.shape.cursor_path))
         ]
-        known = len(self._tied)
-        self._tied.update(ties)
+        self._see(ties)
         there_are = at + len(ties)
+        # All of them in one answer, which had room for more: no order of theirs can matter.
+        came_at_once = len(self._first_keys) < self._largest or there_are <= 1
         if self._overlaps:
             is_end = is_behind or len(rows) == 1
             if self._keys[:1] != [self._last_key] or (is_end and len(self._tied) < there_are):
-                # A row has moved away, or the rows come in another order each time: then the row that
-                # is read again may be there by chance, and the number tells.
-                self._mismatches += 1
-                self._overlaps = self._mismatches <= READ_AGAIN
+                self._mismatch()
                 self.offset = 0
-            elif is_end:
+            elif is_end and came_at_once:
                 self._leave_ties()
+            elif is_end:
+                # Where rows come in another order each time, the row that is read again may be there by
+                # chance, and the number be right since one of those seen has moved away.
+                self._confirms, self.offset = True, 0
             else:
                 self.offset += len(rows) - 1
                 self._last_key = self._keys[-1]
@@ -286,16 +301,34 @@ class SeekPaginator(OrdersPaginator):
             self.shape.ignores_offset = True
             self._leave_ties()
             return
-        self._found_more = self._found_more or len(self._tied) > known
         if rows and not is_behind:
             self.offset += len(rows)
+            return
+        if came_at_once and len(self._tied) <= there_are:
+            self._leave_ties()
             return
         if self._found_more or len(self._tied) < there_are:
             # In an order that changes, one pass does not see them all: another one, from the start.
             self._disagree(response, len(self._tied), there_are, READ_TIES_AGAIN)
+            self._quiet_passes = 0
+        else:
+            self._quiet_passes += 1
+        if self._quiet_passes < QUIET_PASSES:
             self.offset, self._found_more = 0, False
         else:
             self._leave_ties()
+
+    def _see(self, ties: list[str]) -> None:
+        """Note orders of the timestamp."""
+        known = len(self._tied)
+        self._tied.update(ties)
+        self._found_more = self._found_more or len(self._tied) > known
+
+    def _mismatch(self) -> None:
+        """A row has moved away, or the rows come in another order each time."""
+        self._confirms = False
+        self._mismatches += 1
+        self._overlaps = self._mismatches <= READ_AGAIN
 
     def _leave_ties(self) -> None:
         """On to the next timestamp. Orders without one come last, so that nothing follows them."""
@@ -325,7 +358,10 @@ class SeekPaginator(OrdersPaginator):
         self._last_key = None
         self._tied = set()
         self._found_more = False
+        self._quiet_passes = 0
         self._repeats = 0
+        self._first_keys = []
+        self._confirms = False
 
     def _judge_total(self, total: int | None) -> None:
         """Asked again for one order only: the number of orders stays, the size of a page does not."""
