@@ -40,23 +40,26 @@ def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Na
     )
 
 
-NAMING = naming_for()
+@cache
+def default_naming() -> Naming:
+    """The names that a destination without a limit gets; dlt reads its configuration for them."""
+    return naming_for()
 
 
 @cache
 def column_name(setting: str) -> str:
     """The column of a field from a setting, `meta.updated_at`."""
-    return NAMING.place(path_of(setting))[1]
+    return default_naming().place(path_of(setting))[1]
 
 
-def column_type(schema: dlt.Schema | None, path: Path, naming: Naming = NAMING) -> str | None:
+def column_type(schema: dlt.Schema | None, path: Path, naming: Naming) -> str | None:
     """dlt's type of the column of a field, None if there is no such column yet."""
     table, column = naming.place(path)
     columns = schema.tables.get(table, {}).get("columns", {}) if schema else {}
     return columns.get(column, {}).get("data_type")
 
 
-def widen_to_decimal(warehouse: Warehouse, paths: Iterable[Path], naming: Naming = NAMING) -> None:
+def widen_to_decimal(warehouse: Warehouse, paths: Iterable[Path], naming: Naming) -> None:
     """Change the type of columns that held only whole numbers until now; dlt never does.
 
     The destination is asked what they are, not dlt's schema: a load that was killed may have made a

@@ -13,7 +13,7 @@ from decimal import Decimal
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT = re.compile(r"(19|20)\d{12}")  # 20240102030405, not milliseconds in the year 2611
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
@@ -76,9 +76,9 @@ def write_time(time: datetime, cursor_format: str) -> str:
     if cursor_format == "iso":
         return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z".rjust(24, "0")
     if cursor_format == "epoch_seconds":
-        return str((time - _EPOCH) // timedelta(seconds=1))
+        return str((time - EPOCH) // timedelta(seconds=1))
     if cursor_format == "epoch_milliseconds":
-        return str((time - _EPOCH) // timedelta(milliseconds=1))
+        return str((time - EPOCH) // timedelta(milliseconds=1))
     if cursor_format == "rfc2822":
         return format_datetime(time.replace(microsecond=0), usegmt=True)
     return time.strftime(cursor_format)
@@ -100,7 +100,7 @@ def step_of(cursor_format: str) -> timedelta:
 def in_steps(time: datetime, cursor_format: str) -> int:
     """A time as a number of the format's smallest steps, so that times can be compared as precisely
     as a request can name them."""
-    return (time - _EPOCH) // step_of(cursor_format)
+    return (time - EPOCH) // step_of(cursor_format)
 
 
 def _from_number(number: Decimal, cursor_format: str) -> datetime:
@@ -113,7 +113,7 @@ def _from_number(number: Decimal, cursor_format: str) -> datetime:
             number /= 1_000_000
         elif abs(number) >= _MILLISECONDS_FROM:
             number /= 1000
-    return _EPOCH + timedelta(microseconds=int(number * 1_000_000))
+    return EPOCH + timedelta(microseconds=int(number * 1_000_000))
 
 
 def _utc(time: datetime) -> datetime:

@@ -254,7 +254,7 @@ class Rows:
             if kind is place.plain and place.fits(value):
                 row[place.column] = value
             elif kind is dict:
-                self._fill(value, place.object(self), row, row_id, rows)
+                self._fill(value, place.object(), row, row_id, rows)
             elif kind is list:
                 self._fill_list(value, place.list(self), row_id, rows)
             elif not place.is_ours:
@@ -360,7 +360,7 @@ class _Field:
     _object: _Object | None = None
     _list: _List | None = None
 
-    def object(self, _: Rows) -> _Object:
+    def object(self) -> _Object:
         if self._object is None:
             self._object = _Object(self.path, self.table)
         return self._object

@@ -10,7 +10,7 @@ cannot be merged to `orders_rejected`, and keeps the watermark (step.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,36 +45,30 @@ class Reading:
     """One reading of the API, from a start to now; a run may load it in several parts.
 
     Attributes:
-        start: where it starts, UTC; `initial_value` by default.
+        start: where it starts, UTC.
         started_at: the time the watermark never passes, UTC.
         rows: what turns orders into rows.
         on_orders: called with the number of orders that have arrived, in the thread that extracts.
     """
 
     settings: OrdersSettings
-    start: datetime | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    rows: Rows | None = None
+    start: datetime
+    started_at: datetime
+    rows: Rows
     on_orders: Callable[[int], None] = lambda orders: None
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.traffic = Traffic()
         self.connection: Connection = connect(settings, self.traffic)
-        self.rows = self.rows or Rows(
-            settings.primary_key, settings.cursor_path, settings.cursor_format
-        )
         self.shape = page_shape(settings, self.connection.session)
-        self.windows = Windows(
-            self.start or settings.initial_value, self.started_at, window_size(settings)
-        )
+        self.windows = Windows(self.start, self.started_at, window_size(settings))
 
 
 def orders_source(reading: Reading) -> DltSource:
     """Build the source of the next load. Touches neither the network nor the warehouse until it is
     iterated."""
     settings, windows = reading.settings, reading.windows
-    assert reading.rows is not None
     step = Step(reading.rows, windows, reading.started_at, reading.on_orders)
     config: dict[str, Any] = {
         "client": {
@@ -138,7 +132,9 @@ def windows_resource(settings: OrdersSettings, windows: Windows, step: Step) -> 
 
 def inert_source() -> DltSource:
     """The source as Dagster needs it to define the asset: its names, no settings, no secrets."""
-    return orders_source(Reading(OrdersSettings()))
+    settings = OrdersSettings()
+    rows = Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
+    return orders_source(Reading(settings, settings.initial_value, datetime.now(UTC), rows))
 
 
 def window_size(settings: OrdersSettings) -> WindowSize:

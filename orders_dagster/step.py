@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.storages.load_package import LoadPackageStateInjectableContext, PackageStorage
+from dlt.extract.hints import TResourceHints
 
 from orders_dagster.load_files import LoadFiles
 from orders_dagster.rows import ORDERS, REJECTED_TABLE, OrderRows, Rejected, Rows
@@ -81,15 +83,17 @@ class Step:
 
 def rejected_row(rejected: Rejected, primary_key: str) -> Any:
     """A row of `orders_rejected`, as dlt takes it from the resource of another table."""
-    return dlt.mark.with_hints(
-        rejected.row(primary_key, datetime.now(UTC)),
-        dlt.mark.make_hints(
-            table_name=REJECTED_TABLE,
-            primary_key="rejected_id",
-            write_disposition="merge",
-            columns={"order_id": {"data_type": "text"}},
-        ),
-        create_table_variant=True,
+    row = rejected.row(primary_key, datetime.now(UTC))
+    return dlt.mark.with_hints(row, _rejected_hints(), create_table_variant=True)
+
+
+@cache
+def _rejected_hints() -> TResourceHints:
+    return dlt.mark.make_hints(
+        table_name=REJECTED_TABLE,
+        primary_key="rejected_id",
+        write_disposition="merge",
+        columns={"order_id": {"data_type": "text"}},
     )
 
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 import heapq
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from orders_dagster.cursor import EPOCH
+
 MOST_PIECES = 64
 """Into how many windows one is cut at once. The first page of each costs nothing, since it is data;
 but where orders are few, it may be an empty one."""
@@ -90,7 +91,6 @@ class Windows:
         self._taken = self._arrived = 0
         self._load_orders = self._left_in_load = 0
         self.pages = 0
-        self.orders = 0
         self.first_total: int | None = None
         self._wait(start, None, first=True)
 
@@ -122,7 +122,6 @@ class Windows:
         """Note a page that was read."""
         with self._lock:
             self.pages += 1
-            self.orders += orders
             self._left_in_load -= orders
             if self.pages == 1:
                 self.first_total = total

@@ -11,7 +11,7 @@ import dlt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orders_dagster.columns import NAMING
+from orders_dagster.columns import default_naming
 from orders_dagster.load_files import LoadFiles, arrow_schema
 from orders_dagster.rows import OrderRows, Rows
 
@@ -25,7 +25,7 @@ class Load:
         self.directory = directory
         self.schema = dlt.Schema("orders")
         self.files = LoadFiles(self.schema, directory, "load-1")
-        self.rows = Rows("order_id", "last_modified_date", naming=NAMING)
+        self.rows = Rows("order_id", "last_modified_date", naming=default_naming())
 
     def write(self, *orders: dict[str, Any]) -> None:
         made = [self.rows.row({"last_modified_date": AT} | order) for order in orders]

@@ -16,7 +16,7 @@ from dlt.common.schema.utils import new_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orders_dagster.columns import NAMING, column_name, column_type
+from orders_dagster.columns import column_name, column_type, default_naming
 from orders_dagster.load_files import declare
 from orders_dagster.rows import OrderRows, Rejected, Rows, Table
 from orders_dagster.values import LIST, Path, Values, fits_decimal
@@ -707,7 +707,7 @@ def test_a_field_has_the_table_and_column_that_dlt_gives_it(
     path: Path, place: tuple[str, str]
 ) -> None:
     """T18: a decimal column declared anywhere else would be empty, and the field split after all."""
-    assert NAMING.place(path) == place
+    assert default_naming().place(path) == place
     assert place in dlt_places(path)
 
 
@@ -728,7 +728,7 @@ def test_the_rows_are_those_that_dlts_normalizer_makes() -> None:
         grid=[[1, 2], [3]],
     )
 
-    made = rows_of(came, rows(naming=NAMING))
+    made = rows_of(came, rows(naming=default_naming()))
 
     ours = [("orders", fields_of(made.row) | {"last_modified_date": AT})]
     ours += [(table, fields_of(row)) for table, row in made.children]
@@ -769,11 +769,11 @@ def test_a_table_is_declared_with_its_columns_and_links() -> None:
         "orders__items__taxes": "orders__items",
     }
     assert schema.tables["orders"]["write_disposition"] == "merge"
-    assert column_type(schema, ("total",)) == "decimal"
-    assert column_type(schema, ("items", LIST, "price")) == "bigint"
-    assert column_type(schema, ("items", LIST, "taxes", LIST)) == "decimal"
-    assert column_type(schema, ("total", "x")) is None
-    assert column_type(None, ("total",)) is None
+    assert column_type(schema, ("total",), default_naming()) == "decimal"
+    assert column_type(schema, ("items", LIST, "price"), default_naming()) == "bigint"
+    assert column_type(schema, ("items", LIST, "taxes", LIST), default_naming()) == "decimal"
+    assert column_type(schema, ("total", "x"), default_naming()) is None
+    assert column_type(None, ("total",), default_naming()) is None
     hints = {
         name: [hint for hint in ("row_key", "parent_key", "root_key") if column.get(hint)]
         for name, column in schema.tables["orders__items"]["columns"].items()
