@@ -28,7 +28,7 @@ from orders_dagster.pipeline import (
     Synchronisation,
     synchronise,
 )
-from orders_dagster.rows import ORDERS
+from orders_dagster.places import ORDERS
 from orders_dagster.settings import read_settings
 from orders_dagster.source import inert_source
 from orders_dagster.tables import orders_tables

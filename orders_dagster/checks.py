@@ -29,7 +29,8 @@ from orders_dagster.assets import ORDERS_KEY, POOL
 from orders_dagster.columns import column_name
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import OrdersError
-from orders_dagster.rows import ORDERS, REJECTED_TABLE
+from orders_dagster.places import ORDERS
+from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.settings import OrdersSettings, read_settings
 from orders_dagster.tables import orders_tables
 from orders_dagster.warehouse import Warehouse, open_warehouse

@@ -13,7 +13,7 @@ from functools import cache
 import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 
-from orders_dagster.rows import ORDERS, Naming, path_of
+from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.values import Path
 from orders_dagster.warehouse import Warehouse
 

@@ -9,10 +9,9 @@ test_upstream.py. Only `orders` and its child tables are written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dlt
 import pyarrow as pa
@@ -21,28 +20,12 @@ from dlt.common.schema.typing import TColumnSchema, TPartialTableSchema
 from dlt.common.schema.utils import new_table
 from dlt.common.storages.load_package import ParsedLoadJobFileName
 
-from orders_dagster.rows import (
-    LIST_INDEX,
-    ORDERS,
-    PARENT_ID,
-    ROOT_ID,
-    ROW_ID,
-    OrderRows,
-    Row,
-    Table,
-)
+from orders_dagster.arrays import ARROW_TYPES
+from orders_dagster.places import Table
+from orders_dagster.rows import LIST_INDEX, PARENT_ID, ROOT_ID, ROW_ID, Batch
 
 LOAD_ID = "_dlt_load_id"
 ROWS_TOGETHER = 20_000  # a row group; DuckDB reads them side by side, and small ones one by one
-
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "text": pa.string(),
-    "json": pa.string(),
-    "bigint": pa.int64(),
-    "decimal": pa.decimal128(38, 9),
-    "bool": pa.bool_(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 _ROW_ID: TColumnSchema = {
     "name": ROW_ID,
@@ -79,16 +62,10 @@ class LoadFiles:
         self._open: dict[str, _File] = {}
         self._closed: list[_File] = []
 
-    def write(self, tables: Mapping[str, Table], orders: Iterable[OrderRows]) -> None:
-        """Append the rows of some orders."""
-        rows: dict[str, list[Row]] = {}
-        for order in orders:
-            rows.setdefault(ORDERS, []).append(order.row)
-            for name, row in order.children:
-                rows.setdefault(name, []).append(row)
-        for name, table in tables.items():  # parents first
-            if name in rows:
-                self._file(table).append(rows[name], self._load_id)
+    def write(self, batches: Iterable[Batch]) -> None:
+        """Append rows; those of a table after those of its parent."""
+        for batch in batches:
+            self._file(batch.table).append(batch, self._load_id)
 
     def close(self) -> None:
         """Finish all files. Columns that became decimal on the way are decimal in all of them."""
@@ -169,13 +146,19 @@ class _File:
         self.columns = dict(self.table.columns)
         self._writer = pq.ParquetWriter(self.path, self.schema)
 
-    def append(self, rows: list[Row], load_id: str) -> None:
+    def append(self, batch: Batch, load_id: str) -> None:
+        rows = len(batch)
+        columns = {LOAD_ID: pa.repeat(load_id, rows)} | batch.columns
         self._batches.append(
             pa.record_batch(
-                [self._column(column, rows, load_id) for column in self.schema], schema=self.schema
+                [
+                    columns[column.name] if column.name in columns else pa.nulls(rows, column.type)
+                    for column in self.schema
+                ],
+                schema=self.schema,
             )
         )
-        self._rows += len(rows)
+        self._rows += rows
         if self._rows >= ROWS_TOGETHER:
             self._flush()
 
@@ -200,10 +183,3 @@ class _File:
         if self._batches:
             self._writer.write_table(pa.Table.from_batches(self._batches))
             self._batches, self._rows = [], 0
-
-    @staticmethod
-    def _column(column: pa.Field, rows: list[Row], load_id: str) -> Any:
-        if column.name == LOAD_ID:
-            return pa.repeat(pa.scalar(load_id, column.type), len(rows))
-        name = column.name
-        return pa.array([row.get(name) for row in rows], column.type)

@@ -29,8 +29,9 @@ from orders_dagster.errors import (
     no_values_in_logs,
     orders_error_in,
 )
+from orders_dagster.places import ORDERS, path_of
 from orders_dagster.progress import Progress
-from orders_dagster.rows import ORDERS, Rows, path_of
+from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.step import COLUMNS, WATERMARK

@@ -1,32 +1,40 @@
-"""What happens to an order between the API and the tables. Knows nothing of windows or of HTTP.
+"""What happens to orders between the API and the tables. Knows nothing of windows or of HTTP.
 
 An order becomes one row of `orders` and one row of a child table for each element of its lists, or, if
 it cannot be merged, one row of `orders_rejected` with the reason and its JSON. None is dropped.
 
-Rows are flat and named as dlt's relational normalizer names them: `customer__email` is a column, a list
-is a table, its rows are linked by `_dlt_parent_id` and `_dlt_root_id`. They are made here and not there,
-in one pass that remembers where each field goes, since there it took most of the time of a load.
+Rows are those that dlt's relational normalizer makes, linked by `_dlt_parent_id` and `_dlt_root_id`.
+They are made here and not there, field by field over many orders and not order by order, since there
+it took most of the time of a load.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
-from orders_dagster.cursor import UnreadableTime, read_time, value_at
-from orders_dagster.values import LIST, Path, Values, clean, fits_decimal, fits_integer
+import pyarrow as pa
 
-ORDERS = "orders"
-REJECTED_TABLE = "orders_rejected"
-DEEPEST = 60  # levels; what is nested deeper is nobody's order, and ends Python's recursion
+from orders_dagster.arrays import array_at_once, array_of
+from orders_dagster.cursor import UnreadableTime, read_time, value_at
+from orders_dagster.places import (
+    DEEPEST,
+    FieldPlace,
+    ListPlace,
+    Naming,
+    ObjectPlace,
+    Places,
+    Table,
+    TooDeep,
+    path_of,
+)
+from orders_dagster.rejected import Rejected
+from orders_dagster.values import Path, Values, clean, fits_integer
 
 ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
     "_dlt_id",
@@ -36,88 +44,34 @@ ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
 )
 """How dlt links the rows of an order. Its merge takes all rows of a root for one order."""
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An order that cannot be merged: `reason` in words, `order` as it came."""
-
-    reason: str
-    order: Any
-
-    @property
-    def id(self) -> str:
-        """The same order with the same fault has the same id."""
-        text = f"{self.reason}\n{exact_json(self.order)}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def row(self, primary_key: str, rejected_at: datetime) -> Row:
-        """The row of `orders_rejected`."""
-        key = value_at(self.order, primary_key)
-        return {
-            "rejected_id": self.id,
-            "reason": self.reason,
-            "order_id": None if key is None or isinstance(key, (dict, list)) else clean(str(key)),
-            "order_json": exact_json(self.order),
-            "rejected_at": rejected_at,
-        }
+Order = dict[str, Any]
+_EMPTY: Order = {}
 
 
 @dataclass(frozen=True, slots=True)
-class OrderRows:
-    """All rows of one order: that of `orders`, and those of its lists with the name of their table."""
-
-    key: int | str
-    time: datetime
-    row: Row
-    children: list[tuple[str, Row]]
-
-    def of(self, table: str) -> list[Row]:
-        """Its rows in one table."""
-        if table == ORDERS:
-            return [self.row]
-        return [row for name, row in self.children if name == table]
-
-
-@dataclass
-class Table:
-    """What the rows of one table hold so far.
+class Batch:
+    """Rows of one table.
 
     Attributes:
-        parent: the table whose rows hold the lists; None for `orders`.
-        columns: dlt's type of each column that has had a value.
+        ids, roots: the id of each row, and that of the order that it belongs to.
+        columns: the values of each column, null where a row has none; all of one length.
     """
 
-    name: str
-    parent: str | None
-    columns: dict[str, str] = field(default_factory=dict)
+    table: Table
+    ids: list[str]
+    roots: list[str]
+    columns: dict[str, pa.Array]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How fields become columns and tables.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What some orders became: rows, parents before their children, and the rejected ones."""
 
-    Attributes:
-        identifier: the name of the column that a field's name becomes.
-        join: the name of a field inside objects, or of a list, from those of the levels.
-    """
-
-    identifier: Callable[[str], str] = str
-    join: Callable[..., str] = lambda *names: "__".join(names)
-
-    def place(self, path: Path) -> tuple[str, str]:
-        """The table and column of a field, as dlt's normalizer names them: a list is a table, a list in
-        a list is its table's `list`, and an element that is no object its `value`."""
-        names: list[str] = []
-        table = [ORDERS]
-        for part in path:
-            if part == LIST:
-                table += names or ["list"]
-                names = []
-            else:
-                names.append(self.identifier(part))
-        return self.join(*table), self.join(*names) if names else "value"
+    batches: list[Batch]
+    rejected: list[Rejected]
 
 
 @dataclass
@@ -132,9 +86,7 @@ class Rows:
         now: the start of the run, UTC; orders dated later are read again by every run.
         read_again: the orders not newer than the watermark, or later than now, with the newest time
             they were seen with: those that this load may have read only once more.
-        columns: the name in a row of each field there has been, by the path of its object: what was
-            given once is kept, or the fields of two spellings would swap their columns.
-        tables: what the tables hold so far, parents first.
+        columns: the name in a row of each field there has been, by the path of its object.
         newest: the newest modification date seen, UTC.
         orders: how many, repeated reads included.
         rejected: the ids of those that were rejected.
@@ -153,58 +105,62 @@ class Rows:
     orders: int = 0
     rejected: set[str] = field(default_factory=set)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
-    tables: dict[str, Table] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         key, cursor = path_of(self.primary_key), path_of(self.cursor_path)
-        self._ours = frozenset({key, cursor})
+        self._places = Places(self.naming, frozenset({key, cursor}), self.columns)
         self._key_column = self.naming.place(key)[1]
         self._cursor_column = self.naming.place(cursor)[1]
-        self._orders = self._table((), None)
-        self._root = _Object((), self._orders)
         self._run = secrets.token_urlsafe(8)
         self._numbers = count()
 
-    def row(self, order: Any) -> OrderRows | Rejected:
-        """The rows of an order, with its cursor a UTC datetime, or the rejection."""
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables and columns that there have been rows for, parents first."""
+        return self._places.tables
+
+    def of(self, orders: Sequence[Any]) -> Made:
+        """The rows of some orders, their cursor a UTC datetime, and those that are rejected.
+
+        Of several versions of an order the newest becomes a row; of two with one timestamp, the one
+        that comes later.
+        """
+        made, key_type = _Making(self), self.key_type
         try:
-            if not isinstance(order, dict):
-                raise _Unmergeable("the order is no object")
-            found = self._key(order)
-            time = self._time(order)
-            row_id = f"{self._run}{next(self._numbers):x}"
-            rows = OrderRows("", time, {ROW_ID: row_id}, [])
-            self._fill(order, self._root, rows.row, row_id, rows)
-            key = self._same_type(found)  # last: a rejected order must not decide the type
-        except _Unmergeable as fault:
-            rejected = Rejected(str(fault), order)
-            self.rejected.add(rejected.id)
-            return rejected
-        rows.row[self._key_column] = key
-        rows.row[self._cursor_column] = time
-        self.orders += 1
-        self._remember(key, time)
-        if self.newest is None or time > self.newest:
-            self.newest = time
-        return OrderRows(key, time, rows.row, rows.children)
+            made.orders(orders)
+        except TooDeep as fault:
+            # Which one it was is not known, and a rejected order must not decide the type of the key.
+            self.key_type = key_type
+            made = _Making(self, too_deep=str(fault))
+            made.orders(orders)
+        self._count(made.read)
+        self.rejected.update(rejected.id for rejected in made.rejected)
+        return Made(made.batches, made.rejected)
 
     def next_load(self) -> None:
         """What was read before is loaded: it is not read again, and nothing waits to be counted."""
         self.read_again.clear()
         self._changed.clear()
 
-    def _remember(self, key: int | str, time: datetime) -> None:
-        if self.watermark is None:
-            return
+    def _count(self, read: list[tuple[int | str, datetime]]) -> None:
+        self.orders += len(read)
+        if read:
+            newest = max(time for _, time in read)
+            self.newest = newest if self.newest is None else max(self.newest, newest)
+        if self.watermark is not None:
+            for key, time in read:
+                self._remember(key, time, self.watermark)
+
+    def _remember(self, key: int | str, time: datetime, watermark: datetime) -> None:
         is_future = self.now is not None and time > self.now
-        if time > self.watermark and not is_future:
+        if time > watermark and not is_future:
             self._changed.add(key)
             self.read_again.pop(key, None)
         elif key not in self._changed:
             self.read_again[key] = max(time, self.read_again.get(key, time))
 
-    def _key(self, order: dict[str, Any]) -> int | str:
+    def _key(self, order: Any) -> int | str:
         key = value_at(order, self.primary_key)
         if key is None or (isinstance(key, str) and not key.strip()):
             raise _Unmergeable(f"{self.primary_key} is missing")
@@ -216,9 +172,6 @@ class Rows:
         # One column has one type: with two, the merge would no longer know an order again.
         if self.key_type is None:
             self.key_type = int if isinstance(key, int) and fits_integer(key) else str
-        if self._key_column not in self._orders.columns:
-            self._orders.columns[self._key_column] = "text" if self.key_type is str else "bigint"
-            self._orders.columns[self._cursor_column] = "timestamp"
         if self.key_type is str:
             return clean(str(key))
         if isinstance(key, str):
@@ -229,7 +182,7 @@ class Rows:
             raise _Unmergeable(f"{self.primary_key} is larger than a column of whole numbers holds")
         return key
 
-    def _time(self, order: dict[str, Any]) -> datetime:
+    def _time(self, order: Any) -> datetime:
         value = value_at(order, self.cursor_path)
         if value is None:
             raise _Unmergeable(f"{self.cursor_path} is missing")
@@ -238,189 +191,169 @@ class Rows:
         except UnreadableTime as fault:
             raise _Unmergeable(f"{self.cursor_path} {fault}") from None
 
-    def _fill(
-        self, fields: dict[str, Any], known: _Object, row: Row, row_id: str, rows: OrderRows
-    ) -> None:
-        """Put an object into a row, every value where a column holds it without loss.
 
-        Nulls are left out: the column is null without them. So are the two fields that `row` sets.
-        """
-        places = known.fields
-        for name, value in fields.items():
-            if value is None:
-                continue
-            place = places.get(name) or self._new_field(known, name, fields)
-            kind = type(value)
-            if kind is place.plain and place.fits(value):
-                row[place.column] = value
-            elif kind is dict:
-                self._fill(value, place.object(), row, row_id, rows)
-            elif kind is list:
-                self._fill_list(value, place.list(self), row_id, rows)
-            elif not place.is_ours:
-                self._put(value, place, row)
+class _Making:
+    """The rows of some orders while they are made.
 
-    def _fill_list(
-        self, elements: list[Any], known: _List, parent_id: str, rows: OrderRows
-    ) -> None:
-        """A row of the list's table for each element, linked to the row that holds the list."""
-        table = known.table.name
-        for index, element in enumerate(elements):
-            row_id = f"{parent_id}{known.mark}{index:x}"
-            row = {
-                ROW_ID: row_id,
-                PARENT_ID: parent_id,
-                ROOT_ID: rows.row[ROW_ID],
-                LIST_INDEX: index,
-            }
-            rows.children.append((table, row))
-            if isinstance(element, dict):
-                self._fill(element, known.elements, row, row_id, rows)
-            elif isinstance(element, list):
-                self._fill_list(element, known.inner(self), row_id, rows)
-            elif element is not None:
-                self._put(element, known.value, row)
-
-    def _put(self, value: Any, place: _Field, row: Row) -> None:
-        """Put a value into its column, or beside it into one of its own type."""
-        suffix, exact = self.values.place(value, place.path)
-        column = place.column + suffix
-        of_field = self.values.type_of(place.path) or ""
-        place.table.columns[column] = suffix.removeprefix("__v_") or of_field
-        if not suffix:
-            place.plain, place.fits = _PLAIN.get(of_field, (None, _never))
-        row[column] = exact
-
-    def _table(self, path: Path, parent: str | None) -> Table:
-        name = self.naming.place(path)[0]
-        return self.tables.setdefault(name, Table(name, parent))
-
-    def _new_field(self, known: _Object, name: str, fields: dict[str, Any]) -> _Field:
-        given = self.columns.setdefault(known.path, {})
-        is_ours = (*known.path, name) in self._ours
-        column = name if is_ours else given.get(name) or self._column(name, known.path, fields)
-        path = (*known.path, column)
-        made = _Field(path, known.table, self.naming.place(path)[1], is_ours)
-        known.fields[name] = made
-        return made
-
-    def _column(self, name: str, path: Path, fields: dict[str, Any]) -> str:
-        """The name of a field in its row, which no other field of the object becomes a column of.
-
-        `shipTo` and `ship_to` would be one column, and the value of one of them lost: the one that is
-        spelt like the column keeps it. What dlt writes beside the fields has names of its own.
-        """
-        wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
-        # Two underscores are dlt's: they stand between the levels of an object, and before a variant.
-        wanted = re.sub("__+", "_", wanted)
-        if not any(character.isalnum() for character in wanted):
-            wanted = "unnamed"
-        column = wanted
-        identifier = self.naming.identifier
-        spelt_so = identifier(wanted)
-        taken = {identifier(given) for given in self.columns[path].values()}
-        taken |= {identifier(own[-1]) for own in self._ours if own[:-1] == path}
-        if spelt_so in fields and spelt_so != name:
-            taken.add(spelt_so)
-        n = 2
-        while identifier(column) in taken:
-            column, n = f"{wanted}_{n}", n + 1
-        self.columns[path][name] = column
-        return column
-
-
-def _never(_: Any) -> bool:
-    return False
-
-
-# Values of these types go into a column of that type as they are, if they fit.
-_PLAIN: dict[str, tuple[type | None, Callable[[Any], bool]]] = {
-    "text": (str, str.isascii),  # others may hold half characters
-    "bool": (bool, lambda _: True),
-    "bigint": (int, fits_integer),
-    "decimal": (Decimal, fits_decimal),
-}
-
-
-@dataclass(slots=True, eq=False)
-class _Field:
-    """Where a field goes: a column, the columns of an object, or the table of a list.
+    Args:
+        too_deep: the reason to reject orders that are; without one they are not looked for.
 
     Attributes:
-        plain, fits: the type whose values go into the column as they are, and those that do; None
-            before the first value.
+        read: key and time of each order that can be merged, every version of it.
     """
 
-    path: Path
-    table: Table
-    column: str
-    is_ours: bool = False
-    plain: type | None = None
-    fits: Callable[[Any], bool] = _never
-    _object: _Object | None = None
-    _list: _List | None = None
+    def __init__(self, rows: Rows, too_deep: str | None = None) -> None:
+        self._rows = rows
+        self._too_deep = too_deep
+        self._places = rows._places
+        self._values = rows.values
+        self.batches: list[Batch] = []
+        self.rejected: list[Rejected] = []
+        self.read: list[tuple[int | str, datetime]] = []
 
-    def object(self) -> _Object:
-        if self._object is None:
-            self._object = _Object(self.path, self.table)
-        return self._object
+    def orders(self, orders: Sequence[Any]) -> None:
+        """Rows of `orders`, and of what is in them."""
+        latest: dict[int | str, tuple[datetime, Order]] = {}
+        rows = self._rows
+        for order in orders:
+            try:
+                if not isinstance(order, dict):
+                    raise _Unmergeable("the order is no object")
+                found, time = rows._key(order), rows._time(order)
+                if self._too_deep and _is_too_deep(order):
+                    raise _Unmergeable(self._too_deep)
+                key = rows._same_type(found)  # last: a rejected order must not decide the type
+            except _Unmergeable as fault:
+                self.rejected.append(Rejected(str(fault), order))
+                continue
+            self.read.append((key, time))
+            known = latest.get(key)
+            if known is None or time >= known[0]:
+                latest[key] = time, order
+        if latest:
+            self._orders(latest)
 
-    def list(self, rows: Rows) -> _List:
-        if self._list is None:
-            self._list = _List((*self.path, LIST), self.table, rows)
-        return self._list
+    def _orders(self, latest: dict[int | str, tuple[datetime, Order]]) -> None:
+        rows, root = self._rows, self._places.root
+        ids = [f"{rows._run}{number:x}" for number, _ in zip(rows._numbers, latest, strict=False)]
+        batch = self._batch(root.table, ids, ids)
+        self._put(batch, rows._key_column, [*latest], "text" if rows.key_type is str else "bigint")
+        self._put(batch, rows._cursor_column, [time for time, _ in latest.values()], "timestamp")
+        self._objects([order for _, order in latest.values()], root, batch)
+
+    def _objects(self, objects: list[Order], known: ObjectPlace, batch: Batch) -> None:
+        """The fields of objects, one in each row of a batch: an empty one where there is none."""
+        names = dict.fromkeys(chain.from_iterable(objects))
+        for name in names:
+            place = known.fields.get(name) or self._places.field(known, name, names)
+            self._field([fields.get(name) for fields in objects], place, batch)
+
+    def _field(self, values: list[Any], place: FieldPlace, batch: Batch) -> None:
+        """The values of a field, one in each row of a batch."""
+        kinds = set(map(type, values))
+        kinds.discard(type(None))
+        if dict in kinds:
+            objects = [value if type(value) is dict else _EMPTY for value in values]
+            self._objects(objects, self._places.object(place), batch)
+        if list in kinds:
+            self._lists(values, self._places.list(place), batch)
+        kinds -= {dict, list}
+        if kinds and not place.is_ours:
+            self._scalars(values, kinds, place, batch)
+
+    def _lists(self, values: list[Any], known: ListPlace, parents: Batch) -> None:
+        """A row of the list's table for each element, linked to the row that holds the list."""
+        elements: list[Any] = []
+        ids: list[str] = []
+        roots: list[str] = []
+        parent_ids: list[str] = []
+        indexes: list[int] = []
+        for value, parent_id, root in zip(values, parents.ids, parents.roots, strict=True):
+            if type(value) is list:
+                start, length = f"{parent_id}{known.mark}", range(len(value))
+                elements += value
+                indexes += length
+                ids += [f"{start}{index:x}" for index in length]
+                parent_ids += [parent_id] * len(value)
+                roots += [root] * len(value)
+        if not elements:
+            return
+        batch = self._batch(known.table, ids, roots)
+        batch.columns[PARENT_ID] = array_of(parent_ids, "text")
+        batch.columns[ROOT_ID] = array_of(roots, "text")
+        batch.columns[LIST_INDEX] = array_of(indexes, "bigint")
+        kinds = set(map(type, elements))
+        if dict in kinds:
+            objects = [one if type(one) is dict else _EMPTY for one in elements]
+            self._objects(objects, known.elements, batch)
+        if list in kinds:
+            self._lists(elements, self._places.list(known), batch)
+        kinds -= {dict, list, type(None)}
+        if kinds:
+            self._scalars(elements, kinds, known.value, batch)
+
+    def _scalars(
+        self, values: list[Any], kinds: set[type], place: FieldPlace, batch: Batch
+    ) -> None:
+        """Values that are neither objects nor lists, each where a column holds it without loss."""
+        if any(type(value) in (dict, list) for value in values):
+            values = [None if type(value) in (dict, list) else value for value in values]
+        column = self._values.type_of(place.path)
+        if column is None:  # the first value of a field decides
+            self._values.place(next(one for one in values if one is not None), place.path)
+            column = self._values.type_of(place.path)
+        array = array_at_once(values, kinds, column) if column else None
+        if array is None:
+            self._one_by_one(values, place, batch)
+        else:
+            self._values.note(kinds, place.path)
+            batch.table.columns[place.column] = column or ""
+            batch.columns[place.column] = array
+
+    def _one_by_one(self, values: list[Any], place: FieldPlace, batch: Batch) -> None:
+        """Each value in the column of its field, or beside it in one of its own type."""
+        found: dict[str, list[Any]] = {}
+        for index, value in enumerate(values):
+            if value is not None:
+                suffix, exact = self._values.place(value, place.path)
+                if suffix not in found:
+                    found[suffix] = [None] * len(values)
+                found[suffix][index] = exact
+        for suffix, exactly in found.items():
+            kind = suffix.removeprefix("__v_") or self._values.type_of(place.path) or ""
+            self._put(batch, place.column + suffix, exactly, kind)
+
+    def _batch(self, table: Table, ids: list[str], roots: list[str]) -> Batch:
+        batch = Batch(table, ids, roots, {ROW_ID: array_of(ids, "text")})
+        self.batches.append(batch)
+        return batch
+
+    @staticmethod
+    def _put(batch: Batch, column: str, values: list[Any], kind: str) -> None:
+        batch.table.columns[column] = kind
+        batch.columns[column] = array_of(values, kind)
 
 
-class _Object:
-    """The fields of the objects at one path."""
-
-    __slots__ = ("fields", "path", "table")
-
-    def __init__(self, path: Path, table: Table) -> None:
-        if len(path) > DEEPEST:
-            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
-        self.path = path
-        self.table = table
-        self.fields: dict[str, _Field] = {}
+def _is_too_deep(order: Any) -> bool:
+    """Whether an order is nested deeper than places.py has places for: each field that leads further
+    in is a level, and so is each list."""
+    level = [order]
+    for _ in range(DEEPEST):
+        level = _inside(level)
+    return any(type(value) is list for value in level) or any(
+        type(value) in (dict, list) for value in _inside(level)
+    )
 
 
-class _List:
-    """The elements of the lists at one path: rows of one table."""
-
-    __slots__ = ("_inner", "elements", "mark", "path", "table", "value")
-
-    def __init__(self, path: Path, parent: Table, rows: Rows) -> None:
-        if len(path) > DEEPEST:
-            raise _Unmergeable(f"the order is nested more than {DEEPEST} levels deep")
-        self.path = path
-        self.table = rows._table(path, parent.name)
-        self.mark = f".{list(rows.tables).index(self.table.name):x}."  # no id is in two tables
-        self.elements = _Object(path, self.table)
-        self.value = _Field(path, self.table, rows.naming.place(path)[1])
-        self._inner: _List | None = None
-
-    def inner(self, rows: Rows) -> _List:
-        """A list in a list."""
-        if self._inner is None:
-            self._inner = _List((*self.path, LIST), self.table, rows)
-        return self._inner
-
-
-def exact_json(value: Any) -> str:
-    """JSON text with every number as it came; json writes Decimals only as text."""
-
-    def mark(number: Any) -> str:
-        if isinstance(number, Decimal):
-            return f"\0{number}\0"
-        raise TypeError(type(number).__name__)
-
-    text = json.dumps(value, default=mark, ensure_ascii=False, sort_keys=True)
-    return clean(re.sub(r'"\\u0000([-+.\dE]+)\\u0000"', r"\1", text))
-
-
-def path_of(setting: str) -> Path:
-    """The path of a field from a setting, `meta.updated_at` or `$.meta.updated_at`."""
-    return tuple(setting.removeprefix("$.").split("."))
+def _inside(values: list[Any]) -> list[Any]:
+    """What is directly in objects and lists."""
+    inner: list[Any] = []
+    for value in values:
+        if type(value) is dict:
+            inner += value.values()
+        elif type(value) is list:
+            inner += value
+    return inner
 
 
 class _Unmergeable(ValueError):

@@ -32,7 +32,8 @@ from orders_dagster.api.query import can_end, depending_on, templates
 from orders_dagster.api.session import ApiSession, Traffic
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import step_of, write_time
-from orders_dagster.rows import ORDERS, Rows
+from orders_dagster.places import ORDERS
+from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.step import Step
 from orders_dagster.windows import Windows, WindowSize

@@ -20,7 +20,9 @@ from dlt.common.storages.load_package import LoadPackageStateInjectableContext, 
 from dlt.extract.hints import TResourceHints
 
 from orders_dagster.load_files import LoadFiles
-from orders_dagster.rows import ORDERS, REJECTED_TABLE, OrderRows, Rejected, Rows
+from orders_dagster.places import ORDERS
+from orders_dagster.rejected import REJECTED_TABLE, Rejected
+from orders_dagster.rows import Rows
 from orders_dagster.windows import Windows
 
 WATERMARK = "watermark"
@@ -52,19 +54,12 @@ class Step:
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
         """The orders of a window in the order they were read; yields those that are rejected."""
         assert not self._is_finished, "orders arrived after the files of the load were closed"
-        latest: dict[int | str, OrderRows] = {}
-        for order in orders:
-            made = self._rows.row(order)
-            if isinstance(made, Rejected):
-                yield rejected_row(made, self._rows.primary_key)
-                continue
-            known = latest.get(made.key)
-            # Of two versions with one timestamp, the one that was read later is the newer one.
-            if known is None or made.time >= known.time:
-                latest[made.key] = made
-        if latest:
+        made = self._rows.of(orders)
+        for rejected in made.rejected:
+            yield rejected_row(rejected, self._rows.primary_key)
+        if made.batches:
             self._files = self._files or _load_files()
-            self._files.write(self._rows.tables, latest.values())
+            self._files.write(made.batches)
         self._windows.arrived()
         self._on_orders(len(orders))
 

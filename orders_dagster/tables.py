@@ -10,7 +10,8 @@ import dlt
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
-from orders_dagster.rows import ORDERS, Rows
+from orders_dagster.places import ORDERS
+from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.warehouse import Warehouse
 

@@ -52,6 +52,11 @@ class Values:
         """The type of the column of a field as it is by now, None before its first value."""
         return self._types.get(path)
 
+    def note(self, kinds: set[type], path: Path) -> None:
+        """Note what has gone into the column of a field as it came."""
+        if Decimal in kinds:
+            self.decimal_paths.add(path)
+
     def place(self, value: Any, path: Path) -> tuple[str, Any]:
         """Where a value goes: a suffix to the name of its field ("" for its own column), and the
         value in the form that column holds. Not for None, objects and lists."""
@@ -87,7 +92,7 @@ def kind_of(value: Any) -> tuple[str | None, Any]:
     if isinstance(value, bool):
         return "bool", value
     if isinstance(value, int):
-        return ("bigint" if abs(value) <= _LARGEST_INTEGER else None), value
+        return ("bigint" if fits_integer(value) else None), value
     if isinstance(value, Decimal):
         return ("decimal" if fits_decimal(value) else None), value
     raise TypeError(type(value).__name__)
@@ -104,14 +109,16 @@ def as_timestamp(text: str) -> datetime | None:
 
 def fits_decimal(value: Decimal) -> bool:
     """Whether DECIMAL(38, 9) holds the value exactly."""
-    if not value.is_finite():
+    if not value.is_finite() or value.adjusted() >= _DIGITS_BEFORE_POINT:
         return False
-    return value.as_tuple().exponent >= -_SCALE and value.adjusted() < _DIGITS_BEFORE_POINT  # type: ignore[operator]
+    _, digits, exponent = value.as_tuple()
+    finer = -_SCALE - int(exponent)
+    return finer <= 0 or not any(digits[-finer:])  # 1.50 with more zeros is still 1.5
 
 
 def fits_integer(value: int) -> bool:
     """Whether a column of whole numbers holds the value."""
-    return abs(value) <= _LARGEST_INTEGER
+    return -_LARGEST_INTEGER - 1 <= value <= _LARGEST_INTEGER
 
 
 def clean(text: str) -> str:

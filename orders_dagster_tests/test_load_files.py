@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from orders_dagster.columns import default_naming
 from orders_dagster.load_files import LoadFiles, arrow_schema
-from orders_dagster.rows import OrderRows, Rows
+from orders_dagster.rows import Rows
 
 AT = "2024-01-02T03:04:05Z"
 
@@ -28,8 +28,8 @@ class Load:
         self.rows = Rows("order_id", "last_modified_date", naming=default_naming())
 
     def write(self, *orders: dict[str, Any]) -> None:
-        made = [self.rows.row({"last_modified_date": AT} | order) for order in orders]
-        self.files.write(self.rows.tables, [one for one in made if isinstance(one, OrderRows)])
+        made = self.rows.of([{"last_modified_date": AT} | order for order in orders])
+        self.files.write(made.batches)
 
     def tables(self, name: str) -> list[pa.Table]:
         return [pq.read_table(path) for path in sorted(self.directory.glob(f"{name}.*.parquet"))]

@@ -5,21 +5,26 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any
 
 import dlt
+import pyarrow as pa
 import pytest
 from dlt.common.schema.typing import TColumnSchema
 from dlt.common.schema.utils import new_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orders_dagster.arrays import array_at_once
 from orders_dagster.columns import column_name, column_type, default_naming
 from orders_dagster.load_files import declare
-from orders_dagster.rows import OrderRows, Rejected, Rows, Table
-from orders_dagster.values import LIST, Path, Values, fits_decimal
+from orders_dagster.places import ORDERS, Table
+from orders_dagster.rejected import Rejected
+from orders_dagster.rows import Batch, Rows
+from orders_dagster.values import LIST, Path, Values, as_timestamp, fits_decimal
 
 AT = "2024-01-02T03:04:05Z"
 T = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -42,10 +47,36 @@ def with_columns(**types: str) -> Rows:
     return rows(values=Values(paths.get))
 
 
+@dataclass(frozen=True)
+class OrderRows:
+    """What one order became, row by row; nulls are left out."""
+
+    batches: list[Batch]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        (row,) = self.of(ORDERS)
+        return row
+
+    @property
+    def children(self) -> list[tuple[str, dict[str, Any]]]:
+        names = dict.fromkeys(batch.table.name for batch in self.batches)
+        return [(name, row) for name in names if name != ORDERS for row in self.of(name)]
+
+    def of(self, table: str) -> list[dict[str, Any]]:
+        """Its rows in one table."""
+        return [
+            {name: value for name, value in row.items() if value is not None}
+            for batch in self.batches
+            if batch.table.name == table
+            for row in pa.table(batch.columns).to_pylist()
+        ]
+
+
 def rows_of(order: Any, under: Rows | None = None) -> OrderRows:
-    made = (under or rows()).row(order)
-    assert isinstance(made, OrderRows), made
-    return made
+    made = (under or rows()).of([order])
+    assert not made.rejected, made
+    return OrderRows(made.batches)
 
 
 def row_of(order: Any, under: Rows | None = None) -> dict[str, Any]:
@@ -63,8 +94,9 @@ def fields_of(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def rejection_of(order: Any, under: Rows | None = None) -> Rejected:
-    rejected = (under or rows()).row(order)
-    assert isinstance(rejected, Rejected)
+    made = (under or rows()).of([order])
+    assert not made.batches
+    (rejected,) = made.rejected
     return rejected
 
 
@@ -78,7 +110,6 @@ def test_an_order_is_its_row_with_the_cursor_in_utc() -> None:
 
     assert row == order(status="paid", paid=True, last_modified_date=T)
     assert elements_of(made, "orders__items") == [{"line": 1}]
-    assert (made.key, made.time) == ("A-1", T)
     assert row["last_modified_date"].utcoffset() == timedelta(0)
 
 
@@ -264,7 +295,7 @@ def test_numbers_with_a_fraction_stay_decimals() -> None:
     made = rows_of(order(total=prices[0], items=[{"price": price} for price in prices[1:]]))
 
     found = [made.row["total"], *(item["price"] for item in made.of("orders__items"))]
-    assert [str(value) for value in found] == [str(price) for price in prices]
+    assert found == prices
     assert all(type(value) is Decimal for value in found)
 
 
@@ -365,7 +396,7 @@ def test_a_text_after_a_number_of_the_same_run_is_not_turned_into_one() -> None:
         ("text", Decimal("1.50"), "x", "1.50"),
         ("text", 2**70, "x", str(2**70)),
         ("double", Decimal("1.5"), "x__v_decimal", Decimal("1.5")),
-        ("decimal", 5, "x", 5),
+        ("decimal", 5, "x", Decimal(5)),
         (None, AT, "x", T),
         (None, "2024-01-02T03:04:05.123456789Z", "x", "2024-01-02T03:04:05.123456789Z"),
         (None, "2024-02-30T00:00:00Z", "x", "2024-02-30T00:00:00Z"),
@@ -575,7 +606,7 @@ def test_orders_are_counted_and_the_newest_time_is_kept() -> None:
         order(None, last_modified_date="2025-01-01T00:00:00Z"),
         order("C", last_modified_date="someday"),
     ]:
-        under.row(came)
+        under.of([came])
 
     assert (under.orders, len(under.rejected)) == (3, 2)
     assert under.newest == T
@@ -599,12 +630,17 @@ column_types = st.sampled_from([None, "text", "bigint", "decimal", "double", "bo
 
 
 def exact(value: Any) -> Any:
-    """To compare by: 1 and True, or 1.0 and 1.00, are equal to Python, but not the same value."""
+    """To compare by: 1 and True are equal to Python, but not the same value."""
     if isinstance(value, dict):
         return {key: exact(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [exact(inner) for inner in value]
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return ("number", str(EXACTLY.normalize(Decimal(value)) or 0))
     return (type(value).__name__, str(value))
+
+
+EXACTLY = Context(prec=10_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def put_back(made: OrderRows, row: dict[str, Any], table: str) -> dict[str, Any]:
@@ -618,9 +654,7 @@ def put_back(made: OrderRows, row: dict[str, Any], table: str) -> dict[str, Any]
         assert field not in holder, "a field is in two columns"
         holder[field] = exact(value)
     below = {name for name, _ in made.children if name.startswith(f"{table}__")}
-    for child in below - {
-        name for name in below for other in below if name.startswith(f"{other}__")
-    }:
+    for child in below:
         *levels, field = child.removeprefix(f"{table}__").split("__")
         mine = [one for one in made.of(child) if one["_dlt_parent_id"] == row["_dlt_id"]]
         if mine:
@@ -652,12 +686,14 @@ def same(came: Any, kept: Any) -> bool:
 
 @settings(derandomize=True, deadline=None)
 @given(
-    orders=st.lists(st.dictionaries(st.sampled_from("abcd"), values), max_size=4), data=st.data()
+    orders=st.lists(st.dictionaries(st.sampled_from("abcd"), values), max_size=4),
+    together=st.integers(1, 4),
+    data=st.data(),
 )
 def test_no_value_is_lost_whatever_the_columns_are(
-    orders: list[dict[str, Any]], data: st.DataObject
+    orders: list[dict[str, Any]], together: int, data: st.DataObject
 ) -> None:
-    """In its own column or in one beside it, and exactly, whatever came there before."""
+    """In its own column or in one beside it, and exactly, whatever came before it or with it."""
     known: dict[Path, str | None] = {("order_id",): "text", ("last_modified_date",): "timestamp"}
 
     def type_of(path: Path) -> str | None:
@@ -666,10 +702,16 @@ def test_no_value_is_lost_whatever_the_columns_are(
         return known[path]
 
     under = rows(values=Values(type_of))
-    for fields in orders:
-        made = rows_of(order(**fields), under)
-        kept = put_back(made, made.row, "orders")
-        assert same(without_empty(fields), {n: kept[n] for n in kept if n not in order()})
+    came = [order(str(n), **fields) for n, fields in enumerate(orders)]
+    for start in range(0, len(came), together):
+        some = came[start : start + together]
+        made = OrderRows(under.of(some).batches)
+        found = {row["order_id"]: put_back(made, row, ORDERS) for row in made.of(ORDERS)}
+        for one in some:
+            kept = found.pop(one["order_id"])
+            given = {name: value for name, value in one.items() if name not in order()}
+            assert same(without_empty(given), {n: kept[n] for n in kept if n not in order()})
+        assert not found
 
 
 @pytest.mark.parametrize(
@@ -815,3 +857,101 @@ def test_a_column_of_whole_numbers_becomes_decimal_and_keeps_its_hints() -> None
 def test_a_decimal_has_29_digits_before_the_point_and_9_behind(number: str, fits: bool) -> None:
     """dlt's DECIMAL(38, 9), for every destination; more digits would be rounded or refused."""
     assert fits_decimal(Decimal(number)) is fits
+
+
+near_times = st.from_regex(
+    r"(000[01]|2024|9999)-(01|02|12)-(01|30|31)[T ](00|23|24)(:(00|59|60)(:(00|59|60)(\.[0-9]{1,8})?)?)?"
+    r"(Z|z|[+-](00|02|14|25)(:?(00|30|75))?)?",
+    fullmatch=True,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(st.lists(near_times | st.none() | texts, min_size=1, max_size=3))
+def test_times_read_together_are_those_read_one_by_one(came: list[str | None]) -> None:
+    """Arrow reads a whole column; what it would take otherwise than values.py must not reach it."""
+    array = array_at_once(came, {type(text) for text in came} - {type(None)}, "timestamp")
+
+    if array is not None:
+        assert array.to_pylist() == [text and as_timestamp(text) for text in came]
+
+
+def test_most_columns_are_made_at_once() -> None:
+    """The fast way is the usual one: a column that always fell back would be right, and slow."""
+    plain = {"text": "ä", "bigint": 2**63 - 1, "decimal": Decimal("1.5"), "bool": True}
+    for kind, value in (plain | {"timestamp": AT}).items():
+        assert array_at_once([None, value], {type(value)}, kind) is not None
+    assert array_at_once([1, Decimal("1.5")], {int, Decimal}, "decimal") is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("text", "\ud800"),
+        ("text", 1),
+        ("bigint", 2**63),
+        ("bigint", True),
+        ("bigint", Decimal("1.5")),
+        ("decimal", Decimal("0.1234567891")),
+        ("decimal", Decimal("1E+29")),
+        ("bool", 1),
+        ("timestamp", "soon"),
+        ("timestamp", 5),
+        ("double", Decimal("1.5")),
+        ("date", "2024-01-02"),
+    ],
+)
+def test_what_a_column_does_not_hold_exactly_is_looked_at(kind: str, value: Any) -> None:
+    """Made at once, it would be cut, converted, or stop the load."""
+    assert array_at_once([None, value], {type(value)}, kind) is None
+
+
+def test_of_several_versions_read_together_the_newest_is_the_row() -> None:
+    """T5: the older one would overwrite it, or be a second row; of equal times the later read wins."""
+    under = rows()
+    early, late = (T - HOUR).isoformat(), T.isoformat()
+
+    made = under.of(
+        [
+            order("A", last_modified_date=late, n=2, items=[{"line": 1}]),
+            order("A", last_modified_date=early, n=1, items=[{"line": 1}, {"line": 2}]),
+            order("B", last_modified_date=late, n=3),
+            order("B", last_modified_date=late, n=4),
+        ]
+    )
+
+    found = OrderRows(made.batches)
+    assert [(row["order_id"], row["n"]) for row in found.of(ORDERS)] == [("A", 2), ("B", 4)]
+    assert len(found.of("orders__items")) == 1
+    assert under.orders == 4
+
+
+def test_an_order_that_is_nested_too_deep_does_not_keep_the_others_away() -> None:
+    """One such order would end Python's recursion, and with it every load."""
+    deep: Any = 1
+    for _ in range(70):
+        deep = {"a": deep}
+    lists: Any = 1
+    for _ in range(61):
+        lists = [lists]
+    under = rows()
+
+    made = under.of([order(0, x=deep), order("A-1", x=1), order("A-2", x=lists), order(None)])
+
+    assert [row["order_id"] for row in OrderRows(made.batches).of(ORDERS)] == ["A-1"]
+    too_deep = "the order is nested more than 60 levels deep"
+    assert [one.reason for one in made.rejected] == [too_deep, too_deep, NO_KEY]
+
+
+@pytest.mark.parametrize("levels", range(56, 64))
+@pytest.mark.parametrize("kind", ["objects", "lists", "objects in lists"])
+def test_what_is_too_deep_is_rejected_and_what_is_not_is_loaded(levels: int, kind: str) -> None:
+    """Nothing in between: an order that has no place and is not rejected would stop every run."""
+    value: Any = 1
+    for level in range(levels):
+        is_list = kind == "lists" or (kind == "objects in lists" and level % 2)
+        value = [value] if is_list else {"a": value}
+
+    made = rows().of([order(x=value)])
+
+    assert len(made.rejected) + len(OrderRows(made.batches).of(ORDERS)) == 1

@@ -57,7 +57,7 @@ from orders_dagster import elt
 from orders_dagster.api.connect import connect
 from orders_dagster.api.session import Traffic
 from orders_dagster.load_files import declare
-from orders_dagster.rows import Table
+from orders_dagster.places import Table
 from orders_dagster.settings import ApiKey, OrdersSettings
 from orders_dagster.warehouse import _holder
 

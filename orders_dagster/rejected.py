@@ -1,0 +1,53 @@
+"""An order that cannot be merged, and the row of `orders_rejected` that keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from orders_dagster.cursor import value_at
+from orders_dagster.values import clean
+
+REJECTED_TABLE = "orders_rejected"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An order that cannot be merged: `reason` in words, `order` as it came."""
+
+    reason: str
+    order: Any
+
+    @property
+    def id(self) -> str:
+        """The same order with the same fault has the same id."""
+        text = f"{self.reason}\n{exact_json(self.order)}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def row(self, primary_key: str, rejected_at: datetime) -> dict[str, Any]:
+        """The row of `orders_rejected`."""
+        key = value_at(self.order, primary_key)
+        return {
+            "rejected_id": self.id,
+            "reason": self.reason,
+            "order_id": None if key is None or isinstance(key, (dict, list)) else clean(str(key)),
+            "order_json": exact_json(self.order),
+            "rejected_at": rejected_at,
+        }
+
+
+def exact_json(value: Any) -> str:
+    """JSON text with every number as it came; json writes Decimals only as text."""
+
+    def mark(number: Any) -> str:
+        if isinstance(number, Decimal):
+            return f"\0{number}\0"
+        raise TypeError(type(number).__name__)
+
+    text = json.dumps(value, default=mark, ensure_ascii=False, sort_keys=True)
+    return clean(re.sub(r'"\\u0000([-+.\dE]+)\\u0000"', r"\1", text))
