@@ -7,6 +7,7 @@ refuses, values.py decides value by value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -37,12 +38,12 @@ _PYTHON_TYPES: dict[str, set[type]] = {
 _REFUSED = (pa.ArrowException, OverflowError, UnicodeError)
 
 
-def array_of(values: list[Any], kind: str) -> pa.Array:
+def array_of(values: Sequence[Any], kind: str) -> pa.Array:
     """Values that are known to fit into a column of the type, None for null."""
     return pa.array(values, ARROW_TYPES[kind])
 
 
-def array_at_once(values: list[Any], kinds: set[type], kind: str) -> pa.Array | None:
+def array_at_once(values: Sequence[Any], kinds: set[type], kind: str) -> pa.Array | None:
     """All values of a field, if each goes into the field's own column as it is.
 
     Args:
@@ -63,7 +64,7 @@ def array_at_once(values: list[Any], kinds: set[type], kind: str) -> pa.Array | 
     return None
 
 
-def _times(texts: list[str | None]) -> pa.Array | None:
+def _times(texts: Sequence[str | None]) -> pa.Array | None:
     """Timestamps from their texts, where Arrow reads the same in them as values.py does."""
     given = [text for text in texts if text is not None]
     # Without minutes it is no timestamp here; and some years are none of Python's.

@@ -20,7 +20,7 @@ from dlt.extract.source import DltSource
 from dlt.sources.rest_api import rest_api_source
 
 from orders_dagster.api.connect import Connection, connect
-from orders_dagster.api.page import PageShape
+from orders_dagster.api.page import PageShape, compiled
 from orders_dagster.api.paging import (
     WINDOW,
     OffsetPaginator,
@@ -88,7 +88,7 @@ def orders_source(reading: Reading) -> DltSource:
                 "endpoint": {
                     # As they are sent; dlt would take them for a placeholder of its own.
                     "path": settings.path.replace("{", "%7B").replace("}", "%7D"),
-                    "data_selector": settings.data_selector,
+                    "data_selector": compiled(settings.data_selector),
                     "params": depending_on(WINDOWS, templates(settings.params))
                     | {WINDOW: f"{{resources.{WINDOWS}.number}}"},
                     "paginator": paginator(settings, reading.shape, windows),

@@ -4,7 +4,8 @@ Windows are sized by the orders in them, not by the calendar, and nothing is ask
 them: every run starts with one open window. Whoever reads a window and finds, on its first page,
 that it holds much more than its share, reads no further and hands the rest back, cut into windows of
 about the right size: equal spans of time, of which those that hold too much are cut again. So neither
-an empty decade nor a sale day hurts, and an increment of one page stays one request.
+an empty decade nor a sale day hurts, and an increment of one page stays one request. Where workers
+have nothing to do, a share is a page, so that they do not wait for the last window.
 
 Without a total, a window is read up to its share, and what follows is cut by the rate of what was
 read, a window for each worker. An API that can be given no end of a window is read in the same way,
@@ -28,9 +29,10 @@ MOST_PIECES = 64
 """Into how many windows one is cut at once. The first page of each costs nothing, since it is data;
 but where orders are few, it may be an empty one."""
 
-PAGES = 3
+PAGES = 1.8
 """The share of a window in pages: small, so that workers end at about the same time, and memory is
-bounded by them; not one, since a page is then read twice as often at its edges."""
+bounded by them; not one, since there would be an almost empty page behind every other one; a little
+less than two, since a few orders more would be a third page."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,12 +56,14 @@ class WindowSize:
 
     Attributes:
         orders: about so many in one window.
+        page: orders on a page.
         step: the smallest difference between two times that a request can name.
         can_end: whether a request can name the end of a window.
         workers: windows read at once.
     """
 
     orders: int
+    page: int
     step: timedelta
     can_end: bool
     workers: int
@@ -68,9 +72,9 @@ class WindowSize:
     def of(
         cls, page_size: int, checkpoint_orders: int, workers: int, step: timedelta, can_end: bool
     ) -> WindowSize:
-        """A few pages, but no more than what makes a checkpoint when all workers bring one."""
-        share = max(page_size, min(PAGES * page_size, checkpoint_orders // workers))
-        return cls(share, step, can_end, workers)
+        """Two pages, but no more than what makes a checkpoint when all workers bring one."""
+        share = max(page_size, min(int(PAGES * page_size), checkpoint_orders // workers))
+        return cls(share, page_size, step, can_end, workers)
 
 
 class Windows:
@@ -105,8 +109,8 @@ class Windows:
             under_way = len(self._reading) * self._size.orders
             is_started = self._left_in_load < self._load_orders or self._reading
             is_full = is_started and under_way >= self._left_in_load
-            # One more than there are workers, so that none waits for the rows of another.
-            is_busy = self._taken - self._arrived > self._size.workers
+            # Twice as many as there are workers, so that none waits for the rows of the others.
+            is_busy = self._taken - self._arrived >= 2 * self._size.workers
             if not self._waiting or is_full or is_busy:
                 return None
             window = heapq.heappop(self._waiting)
@@ -144,7 +148,9 @@ class Windows:
             if read < share:
                 return False
         elif left <= 2 * share and read <= 4 * share:
-            return False
+            share = max(self._size.page, -(-left // (self._idle() + 1)))
+            if left <= 2 * share:
+                return False
         edge = window.end or max(self._now, at)
         if not self._size.can_end:
             inner = []
@@ -193,6 +199,11 @@ class Windows:
             return min(
                 (window.start for window in (*self._waiting, *self._reading.values())), default=None
             )
+
+    def _idle(self) -> int:
+        """How many workers have nothing to read, and nothing that waits for them."""
+        with self._lock:
+            return 0 if self._waiting else max(0, self._size.workers - len(self._reading))
 
     def _wait(self, start: datetime, end: datetime | None, first: bool = False) -> None:
         self._made += 1

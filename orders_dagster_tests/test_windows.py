@@ -18,9 +18,14 @@ DAY = timedelta(days=1)
 
 
 def windows(
-    *, orders: int = 100, step: timedelta = MS, can_end: bool = True, workers: int = 8
+    *,
+    orders: int = 100,
+    page: int = 100,
+    step: timedelta = MS,
+    can_end: bool = True,
+    workers: int = 8,
 ) -> Windows:
-    made = Windows(START, NOW, WindowSize(orders, step, can_end, workers))
+    made = Windows(START, NOW, WindowSize(orders, page, step, can_end, workers))
     made.start_load(1_000_000)
     return made
 
@@ -100,6 +105,23 @@ def test_a_window_with_about_its_share_is_read_to_its_end(left: int) -> None:
     plan = windows()
 
     assert not cut(plan, taken(plan), START + DAY, left)
+
+
+def test_a_window_is_cut_smaller_while_workers_have_nothing_to_read() -> None:
+    """The last windows of a run would be read page after page by one worker, and the others wait."""
+    plan = windows(page=20, workers=4)
+    window = taken(plan)
+
+    assert cut(plan, window, START + DAY, left=90)
+    assert len(drain(plan)) == 4
+
+
+def test_a_window_is_not_cut_smaller_while_others_wait() -> None:
+    """There is work for every worker, and each piece costs a request."""
+    plan = windows(page=20, workers=4)
+    assert cut(plan, taken(plan), START + DAY, left=1000)
+
+    assert not cut(plan, taken(plan), START + 2 * DAY, left=90)
 
 
 def test_many_orders_of_one_timestamp_are_not_cut() -> None:
@@ -187,10 +209,10 @@ def test_a_load_takes_at_least_one_window() -> None:
 
 
 def test_no_more_windows_are_open_than_workers_can_read() -> None:
-    """Rows wait in memory until they are written: one window more than there are workers."""
+    """Rows wait in memory until they are written: at most two windows for each worker."""
     plan = windows(workers=2)
     cut(plan, taken(plan), START + DAY, left=1000)
-    open_windows = [taken(plan) for _ in range(3)]
+    open_windows = [taken(plan) for _ in range(4)]
     assert plan.take() is None
 
     plan.read(open_windows[0])
@@ -202,9 +224,9 @@ def test_no_more_windows_are_open_than_workers_can_read() -> None:
 
 @pytest.mark.parametrize(
     ("page_size", "checkpoint_orders", "workers", "orders"),
-    [(200, 50_000, 8, 600), (200, 1000, 8, 200), (200, 4000, 8, 500), (1000, 50_000, 20, 2500)],
+    [(200, 50_000, 8, 360), (200, 1000, 8, 200), (200, 2000, 8, 250), (1000, 50_000, 40, 1250)],
 )
-def test_a_share_is_a_few_pages_and_no_more_than_a_checkpoint_holds(
+def test_a_share_is_about_two_pages_and_no_more_than_a_checkpoint_holds(
     page_size: int, checkpoint_orders: int, workers: int, orders: int
 ) -> None:
     """All workers together bring a checkpoint."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from dlt.common import jsonpath
+from dlt.common.jsonpath import TJsonPath
 from requests import Response
 
 from orders_dagster.cursor import value_at
@@ -46,7 +48,7 @@ class PageShape:
         """
         if not (self.total_path and self.reports_total):
             return None
-        found = jsonpath.find_values(self.total_path, response.json())
+        found = jsonpath.find_values(compiled(self.total_path), response.json())
         value = found[0] if found else None
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
@@ -127,6 +129,12 @@ def shape(body: Any) -> str:
     if isinstance(body, list):
         return f"a list of {len(body)}"
     return "neither an object nor a list"
+
+
+@cache
+def compiled(path: str) -> TJsonPath:
+    """A JSONPath, read once: to read it takes as long as to read a page."""
+    return jsonpath.compile_path(path)
 
 
 def _is_count(value: Any) -> bool:

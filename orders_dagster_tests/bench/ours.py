@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+import sqlalchemy  # noqa: F401 - what dlt reads a connection string with; Dagster has imported it long before
+
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 
