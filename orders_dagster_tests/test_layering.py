@@ -48,8 +48,8 @@ DAGSTER = ("elt", "assets", "checks", "automation", "launcher", "definitions")
 
 LAYERS = PLAIN + DAGSTER
 
-ASIDE = ("local", "demo", "dev")
-"""What `make` starts. They import from each other and from the layers, and nobody imports them."""
+ASIDE = ("cli", "local", "demo", "dev")
+"""What the command line and `make` start. They import from each other and from the layers, and nobody imports them."""
 
 EMPTY = ("", "api")
 """Packages that hold nothing themselves."""
