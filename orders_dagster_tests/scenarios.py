@@ -92,7 +92,7 @@ def plain_orders(count: int) -> Orders:
 
 def page(orders: Orders, query: dict[str, str]) -> Answer:
     """An honest page: filtered, sorted by time, cut."""
-    since = datetime.fromisoformat(query["modified_since"])
+    since = datetime.fromisoformat(query.get("modified_since", "0001-01-01T00:00:00Z"))
     before = datetime.fromisoformat(query.get("modified_before", "9999-01-01T00:00:00Z"))
     chosen = [row for row in orders if since <= modified(row) < before]
     chosen.sort(key=modified)
@@ -122,14 +122,15 @@ def a_page_comes_without_orders(stage: Stage, fault: str) -> Shop:
 class MovingShop:
     """A shop that changes before each request but the first, as long as `rounds` last.
 
-    Each time the three orders that were left alone the longest are modified, and the next one is
-    deleted for good: all four have been read by a reader that goes by the date, and leave a gap
-    behind it.
+    Each time the orders that were left alone the longest, three unless told otherwise, are modified,
+    and the next one is deleted for good: all of them have been read by a reader that goes by the date,
+    and leave a gap behind it.
     """
 
-    def __init__(self, count: int, rounds: int) -> None:
+    def __init__(self, count: int, rounds: int, moving: int = 3) -> None:
         self.orders = plain_orders(count)
         self.rounds = rounds
+        self._moving = moving
         self._clock = modified(self.orders[-1])
         self._asked = False
         self._lock = Lock()
@@ -143,8 +144,9 @@ class MovingShop:
             return page(self.orders, query)
 
     def _change(self) -> None:
-        *moved, _ = self.orders[:4]
-        del self.orders[:4]
+        gone = self._moving + 1
+        *moved, _ = self.orders[:gone]
+        del self.orders[:gone]
         for row in moved:
             self._clock += timedelta(seconds=1)
             self.orders.append(row | {"last_modified_date": self._clock.isoformat()})
@@ -156,6 +158,14 @@ def orders_change_while_they_are_read(stage: Stage) -> Orders:
     stage.api(shop.answer)
     stage.reader.synchronise()
     shop.rounds = 0
+    stage.reader.synchronise()
+    return shop.orders
+
+
+def orders_vanish_while_they_are_read(stage: Stage) -> Orders:
+    """T3: between any two requests an order is deleted, and the shop is read once, never in quiet."""
+    shop = MovingShop(1000, rounds=60, moving=0)
+    stage.api(shop.answer)
     stage.reader.synchronise()
     return shop.orders
 

@@ -1,7 +1,8 @@
 """An API in a few lines, for what the sandbox does not do: answers made up request by request.
 
 It has no login, it runs in the test's process, and each answer is what a function of the query
-returns. The test can therefore change the shop between two requests, or hold an answer back.
+returns. The test can therefore change the shop between two requests, hold an answer back, or refuse one
+with headers of its own.
 """
 
 from __future__ import annotations
@@ -9,12 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-Answer = dict[str, Any] | list[Any]
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that is no page: a status, and headers beside those that every answer has."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Answer = dict[str, Any] | list[Any] | Refusal
 Answering = Callable[[dict[str, str]], Answer]
 
 
@@ -35,20 +46,26 @@ class Api:
                 query = dict(parse_qsl(urlsplit(self.path).query))
                 api.asked.append(query)
                 api.headers.append(dict(self.headers))
-                body = json.dumps(answer(query)).encode()
+                answered = answer(query)
                 try:
-                    self._send(body)
+                    self._send(answered)
                 except ConnectionError:
                     self.close_connection = True  # the client was killed while it waited
 
-            def _send(self, body: bytes) -> None:
-                self.send_response(302 if api.redirect else 200)
+            def _send(self, answered: Answer) -> None:
+                status, headers, body = 200, dict[str, str](), answered
+                if isinstance(answered, Refusal):
+                    status, headers, body = answered.status, answered.headers, {}
+                content = json.dumps(body).encode()
+                self.send_response(302 if api.redirect else status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 if api.redirect:
                     self.send_header("Location", api.redirect)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(content)
 
             def log_message(self, *_: Any) -> None:
                 """Nothing: the test says what went wrong."""

@@ -75,6 +75,16 @@ def test_orders_that_change_while_they_are_read_hide_others(bare: Bare, stage: S
     assert (len(missing), len(stale)) == (16, 12)
 
 
+def test_orders_that_vanish_while_they_are_read_hide_others_for_good(
+    bare: Bare, stage: Stage
+) -> None:
+    """T3: green, and as many are missing as were deleted; their dates are behind the watermark."""
+    left = expected(scenarios.orders_vanish_while_they_are_read(stage))
+    bare.synchronise()
+
+    assert len(set(left) - set(bare.orders())) == 4
+
+
 @pytest.mark.parametrize("before", [(), ("503",)])
 def test_a_token_that_is_refused_ends_the_run(
     bare: Bare, stage: Stage, before: tuple[str, ...]

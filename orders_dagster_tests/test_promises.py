@@ -66,6 +66,29 @@ def test_orders_that_change_while_they_are_read_are_not_skipped(
     assert {key: row for key, row in project.orders().items() if key in living} == living
 
 
+def test_orders_that_vanish_while_they_are_read_hide_no_others(
+    project: Project, stage: Stage
+) -> None:
+    """T3: one reading is enough, since it goes by the date."""
+    left = expected(scenarios.orders_vanish_while_they_are_read(stage))
+
+    assert set(left) - set(project.orders()) == set()
+
+
+def test_an_offset_and_a_total_do_not_notice_orders_that_vanish(
+    project: Project, stage: Stage
+) -> None:
+    """T3: for each order that vanishes, one is skipped, and the number read is the total all the same.
+    It is why `paging` is "seek" by default; with "offset" the next reading has to find them."""
+    project.set(paging="offset", params={})
+
+    left = expected(scenarios.orders_vanish_while_they_are_read(stage))
+
+    assert len(set(left) - set(project.orders())) == 4
+    project.synchronise()
+    assert set(left) - set(project.orders()) == set()
+
+
 @pytest.mark.parametrize("before", [(), ("503",)])
 def test_a_token_that_is_refused_is_renewed_and_the_request_repeated(
     project: Project, stage: Stage, before: tuple[str, ...]

@@ -55,10 +55,14 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Sign a request, with a new token if this one is about to expire."""
         with self._lock:
-            if self._token is None or time.monotonic() >= self._renew_at:
+            if self.is_due():
                 self._fetch()
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+    def is_due(self) -> bool:
+        """Whether the next request is signed with a new token."""
+        return self._token is None or time.monotonic() >= self._renew_at
 
     def renew(self, refused: PreparedRequest) -> bool:
         """After a 401: forget the token, unless another thread has already replaced it."""

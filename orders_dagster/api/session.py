@@ -137,6 +137,10 @@ class RenewableAuth(Protocol):
         """Get a new token unless it is newer than that of the refused request. False: cannot."""
         ...
 
+    def is_due(self) -> bool:
+        """Whether the token is to be renewed before another request is signed with it."""
+        ...
+
 
 _BROKEN = (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout)
 _SECRET_NAME = re.compile(r"secret|token|key|passw|pwd|signature|auth", re.IGNORECASE)
@@ -304,9 +308,7 @@ class ApiSession(requests.Session):
         return response
 
     def _exchange(self, request: PreparedRequest, **kwargs: Any) -> Response:
-        if self.renewable_auth:
-            self.renewable_auth(request)  # a retry after a long wait needs the token of now
-        self._pace.wait()
+        self._take_turn(request)
         self._traffic.add(requests=1)
         try:
             response = super().send(request, **kwargs)
@@ -328,6 +330,24 @@ class ApiSession(requests.Session):
         self._has_answered = True
         self._traffic.add(bytes=len(response.content))
         return response
+
+    def _take_turn(self, request: PreparedRequest) -> None:
+        """Wait until the request may be sent, signed with the token of now.
+
+        A retry, a 429 or a slow pace may let it wait for longer than a token lives. Whoever has to fetch
+        another one has missed its turn, and takes a second: all who wait for that token would otherwise go
+        at once. Not a third: where tokens live shorter than the queue is long, none would ever be sent.
+        """
+        auth = self.renewable_auth
+        if auth is None:
+            self._pace.wait()
+            return
+        auth(request)
+        self._pace.wait()
+        if auth.is_due():
+            auth(request)
+            self._pace.wait()
+            auth(request)
 
     def _before_retry(self, state: RetryCallState) -> None:
         self._traffic.add(retries=1)
