@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +49,20 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
         yield instance
 
 
+@pytest.fixture(scope="session")
+def closing() -> Iterator[Closing]:
+    """Closes sandboxes behind the tests' backs, all of them before the end."""
+    closing = Closing()
+    yield closing
+    closing.finish()
+
+
 @pytest.fixture
-def shop(project: Project) -> Iterator[Callable[..., Shop]]:
+def shop(project: Project, closing: Closing) -> Iterator[Callable[..., Shop]]:
     """Starts a sandbox API with the given options and points the project at it."""
     from orders_dagster.sandbox import running
 
-    with ExitStack() as stack:
+    with closing.later() as stack:
 
         def start(**options: Any) -> Shop:
             shop = Shop(stack.enter_context(running(**options)).url)
@@ -65,4 +72,4 @@ def shop(project: Project) -> Iterator[Callable[..., Shop]]:
         yield start
 
 
-from orders_dagster_tests.world import Project, Shop  # noqa: E402
+from orders_dagster_tests.world import Closing, Project, Shop  # noqa: E402

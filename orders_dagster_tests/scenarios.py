@@ -27,7 +27,7 @@ from typing import Any
 from orders_dagster.sandbox import running
 from orders_dagster_tests.bare import Bare
 from orders_dagster_tests.small_api import Answer, Answering, Api
-from orders_dagster_tests.world import Log, Project, Shop, holder
+from orders_dagster_tests.world import Closing, Log, Project, Shop, holder
 
 Orders = list[dict[str, Any]]
 Reader = Project | Bare
@@ -63,8 +63,8 @@ class Stage:
 
 
 @contextmanager
-def stage_for(reader: Reader) -> Iterator[Stage]:
-    with ExitStack() as stack:
+def stage_for(reader: Reader, closing: Closing) -> Iterator[Stage]:
+    with closing.later() as stack:
         yield Stage(reader, stack)
 
 

@@ -21,7 +21,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from orders_dagster_tests import scenarios
 from orders_dagster_tests.bare import Bare
 from orders_dagster_tests.scenarios import Stage, stage_for
-from orders_dagster_tests.world import expected
+from orders_dagster_tests.world import Closing, expected
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def bare(tmp_path: Path) -> Bare:
 
 
 @pytest.fixture
-def stage(bare: Bare) -> Iterator[Stage]:
+def stage(bare: Bare, closing: Closing) -> Iterator[Stage]:
     """The bare source, and the shops that a scenario opens for it."""
-    with stage_for(bare) as stage:
+    with stage_for(bare, closing) as stage:
         yield stage
 
 

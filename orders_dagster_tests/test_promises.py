@@ -18,13 +18,13 @@ import pytest
 from orders_dagster.errors import ResponseNotUnderstood, SettingsError
 from orders_dagster_tests import scenarios
 from orders_dagster_tests.scenarios import Stage, stage_for
-from orders_dagster_tests.world import Project, expected
+from orders_dagster_tests.world import Closing, Project, expected
 
 
 @pytest.fixture
-def stage(project: Project) -> Iterator[Stage]:
+def stage(project: Project, closing: Closing) -> Iterator[Stage]:
     """The project, and the shops that a scenario opens for it."""
-    with stage_for(project) as stage:
+    with stage_for(project, closing) as stage:
         yield stage
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Barrier
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from orders_dagster.api.connect import connect
 from orders_dagster.api.session import Traffic
 from orders_dagster.sandbox import RunningSandbox, running
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.world import Project, Shop, expected
+from orders_dagster_tests.world import Closing, Project, Shop, expected
 
 WORKERS = 8
 ODD_LIFETIMES: list[object] = [None, "", "soon", 0, -1, "nan", "1e999", float("inf"), [], {}]
@@ -41,10 +40,10 @@ class OneClock:
 
 
 @pytest.fixture
-def sandbox(project: Project) -> Iterator[OpenSandbox]:
+def sandbox(project: Project, closing: Closing) -> Iterator[OpenSandbox]:
     """Starts a sandbox whose tokens and clock the test holds, and points the project at it."""
 
-    with ExitStack() as stack:
+    with closing.later() as stack:
 
         def start(**options: object) -> RunningSandbox:
             sandbox = stack.enter_context(running(**options))
