@@ -7,6 +7,7 @@ and variables of the project are removed first.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,15 +39,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a new Dagster instance: making its databases takes longer than most tests."""
+    directory = tmp_path_factory.mktemp("dagster")
+    with dagster_instance(directory) as instance:
+        instance.get_runs()
+        instance.all_asset_keys()
+        instance.all_instigator_state()
+    return directory
+
+
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+def instance(tmp_path: Path, empty_records: Path) -> Iterator[DagsterInstance]:
     """A Dagster instance on disk."""
-    (tmp_path / "dagster").mkdir()
+    with dagster_instance(shutil.copytree(empty_records, tmp_path / "dagster")) as instance:
+        yield instance
+
+
+def dagster_instance(directory: Path) -> DagsterInstance:
     from dagster import DagsterInstance
 
     telemetry = {"telemetry": {"enabled": False}}
-    with DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides=telemetry) as instance:
-        yield instance
+    return DagsterInstance.local_temp(str(directory), overrides=telemetry)
 
 
 @pytest.fixture(scope="session")
