@@ -49,7 +49,8 @@ DAGSTER = ("elt", "assets", "checks", "automation", "launcher", "definitions")
 LAYERS = PLAIN + DAGSTER
 
 ASIDE = ("cli", "local", "demo", "dev")
-"""What the command line and `make` start. They import from each other and from the layers, and nobody imports them."""
+"""What the command line and `make` start. They import from each other and from the layers, nobody from
+them."""
 
 EMPTY = ("", "api")
 """Packages that hold nothing themselves."""
