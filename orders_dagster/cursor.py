@@ -102,10 +102,10 @@ def step_of(cursor_format: str) -> timedelta:
     return timedelta(hours=1) if re.search("%[HI]", cursor_format) else timedelta(days=1)
 
 
-def in_steps(time: datetime, cursor_format: str) -> int:
-    """A time as a number of the format's smallest steps, so that times can be compared as precisely
-    as a request can name them."""
-    return (time - EPOCH) // step_of(cursor_format)
+def floor(time: datetime, step: timedelta) -> datetime:
+    """A time on the whole step before it, so that times can be compared as precisely as a request can
+    name them."""
+    return EPOCH + (time - EPOCH) // step * step
 
 
 def _from_number(number: Decimal, cursor_format: str) -> datetime:

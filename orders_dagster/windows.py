@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from orders_dagster.cursor import EPOCH
+from orders_dagster.cursor import floor
 
 MOST_PIECES = 64
 """Into how many windows one is cut at once. The first page of each costs nothing, since it is data;
@@ -142,7 +142,7 @@ class Windows:
             left: how many there are behind them, None if the API does not say.
         """
         share, step = self._size.orders, self._size.step
-        if _floor(at, step) <= _floor(window.start, step):
+        if floor(at, step) <= floor(window.start, step):
             return False  # no further than its start: many orders with one timestamp
         if left is None or not self._size.can_end:
             if read < share:
@@ -221,8 +221,4 @@ class Windows:
 
     def _inside(self, at: datetime, edge: datetime, times: list[datetime]) -> list[datetime]:
         """Those times, on whole steps, that are inside a span."""
-        return sorted({t for t in (_floor(t, self._size.step) for t in times) if at < t < edge})
-
-
-def _floor(time: datetime, step: timedelta) -> datetime:
-    return EPOCH + (time - EPOCH) // step * step
+        return sorted({t for t in (floor(t, self._size.step) for t in times) if at < t < edge})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orders_dagster.cursor import (
     UnreadableTime,
-    in_steps,
+    floor,
     read_time,
     step_of,
     value_at,
@@ -244,7 +244,8 @@ def test_times_are_compared_as_precisely_as_they_are_written(
 ) -> None:
     """An API that is asked in seconds may sort in seconds; finer, its pages would seem unsorted."""
     other = time + timedelta(microseconds=microseconds)
-    steps = in_steps(time, cursor_format), in_steps(other, cursor_format)
+    step = step_of(cursor_format)
+    steps = floor(time, step), floor(other, step)
     texts = write_time(time, cursor_format), write_time(other, cursor_format)
 
     assert (steps[0] == steps[1]) == (texts[0] == texts[1])
