@@ -125,6 +125,7 @@ class _Run:
         self._pipeline = pipeline
         self._settings = settings
         self._log = log
+        started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
         with self._warehouse() as warehouse:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
@@ -144,7 +145,6 @@ class _Run:
         self._watermark_before = None if self._gone else watermark(pipeline)
         self._naming = naming_for(pipeline.destination.capabilities())
         self._progress = Progress(log)
-        started_at = datetime.now(UTC)
         self._rows = self._new_rows(started_at)
         self._reading = Reading(
             settings, self._start(), started_at, self._rows, self._progress.arrived

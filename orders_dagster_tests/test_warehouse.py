@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -51,6 +53,29 @@ def test_two_synchronisations_at_once_do_not_damage_each_other(
     assert [process.returncode for process in processes] == [0, 0]
     assert sum("Another synchronisation is running; waiting" in text for text in said) == 1
     assert project.orders() == expected(store.orders())
+
+
+def test_the_watermark_stays_before_a_run_that_waits_for_the_warehouse(
+    project: Project, shop: OpenShop
+) -> None:
+    """What becomes visible late, beside an order that changed during the wait, must not be passed."""
+    store = shop(orders=10)
+    project.synchronise()
+    project.set(lag_seconds=0)
+    started_at = datetime.now(UTC)
+    with ExitStack() as held:
+        held.enter_context(holder(project))
+
+        def change_and_let_go(line: str) -> None:
+            if "waiting" in line:
+                store.put({"order_id": "A", "items": []})
+                held.close()
+
+        result = project.synchronise(change_and_let_go)
+
+    changed_at = project.orders()["A"][0]
+    assert result.watermark_after is not None
+    assert started_at <= result.watermark_after < changed_at
 
 
 def test_what_the_warehouse_quotes_is_not_shown(project: Project, shop: OpenShop) -> None:
