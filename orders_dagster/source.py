@@ -69,13 +69,13 @@ class Reading:
 def orders_source(reading: Reading) -> DltSource:
     """Build the source of the next load. Touches neither the network nor the warehouse until it is
     iterated."""
-    settings, windows = reading.settings, reading.windows
+    settings, windows, session = reading.settings, reading.windows, reading.connection.session
     step = Step(reading.rows, windows, reading.started_at, reading.on_orders)
     config: dict[str, Any] = {
         "client": {
             "base_url": settings.base_url,
             "auth": reading.connection.auth,
-            "session": reading.connection.session,
+            "session": session,
         },
         "resource_defaults": {
             "primary_key": column_name(settings.primary_key),
@@ -91,7 +91,7 @@ def orders_source(reading: Reading) -> DltSource:
                     "data_selector": compiled(settings.data_selector),
                     "params": depending_on(WINDOWS, templates(settings.params))
                     | {WINDOW: f"{{resources.{WINDOWS}.number}}"},
-                    "paginator": paginator(settings, reading.shape, windows),
+                    "paginator": paginator(settings, reading.shape, windows, session),
                     # No "incremental": step.py keeps the watermark, and says why.
                 },
                 "parallelized": settings.paging == "seek",
@@ -104,7 +104,7 @@ def orders_source(reading: Reading) -> DltSource:
     orders = source.resources[ORDERS]
     source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
     source.schema.update_table(orders.compute_table_schema())  # step.py adds the columns
-    orders.add_step(step, insert_at=1)
+    orders.add_step(stopping_others(step, session), insert_at=1)
     return source
 
 
@@ -149,7 +149,22 @@ def window_size(settings: OrdersSettings) -> WindowSize:
     )
 
 
-def paginator(settings: OrdersSettings, shape: PageShape, windows: Windows) -> OrdersPaginator:
+def stopping_others(step: Step, session: ApiSession) -> Callable[..., Iterator[Any]]:
+    """The step, which ends the windows in other threads if it fails: dlt would wait for them."""
+
+    def rows_of(orders: list[Any], meta: Any = None) -> Iterator[Any]:
+        try:
+            yield from step(orders, meta)
+        except Exception as error:
+            session.stop(error)
+            raise
+
+    return rows_of
+
+
+def paginator(
+    settings: OrdersSettings, shape: PageShape, windows: Windows, session: ApiSession
+) -> OrdersPaginator:
     """What pages through a window; dlt copies it for each one."""
     paging = Paging(
         limit_param=settings.limit_param,
@@ -157,6 +172,7 @@ def paginator(settings: OrdersSettings, shape: PageShape, windows: Windows) -> O
         page_size=settings.page_size,
         params=templates(settings.params),
         shape=shape,
+        stop=session.stop,
     )
     kind = OffsetPaginator if settings.paging == "offset" else SeekPaginator
     return kind(paging, windows)

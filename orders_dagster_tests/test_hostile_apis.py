@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from orders_dagster.errors import ApiRefused, ResponseNotUnderstood, SettingsError
+from orders_dagster.rows import Rows
+from orders_dagster.settings import OrdersSettings, read_settings
+from orders_dagster.source import Reading, paginator, stopping_others
+from orders_dagster.step import Step
 from orders_dagster_tests.small_api import Answer, Answering, Api
 from orders_dagster_tests.world import Project
 
@@ -159,6 +164,78 @@ def test_a_selector_of_elements_bears_an_empty_page(
     project.set(data_selector="orders[*]")
 
     assert project.synchronise().loaded == 0
+
+
+def test_an_answer_that_is_not_understood_ends_all_windows(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """One thread knows that the run fails; the others would read on for as long as their windows last."""
+    ties = 1200
+    shared = {"last_modified_date": "2025-01-01T00:00:00Z"}
+    orders = [order(n, n) for n in range(40)] + [order(40 + n, 0) | shared for n in range(ties)]
+    ties_are_read, is_bad = threading.Event(), threading.Event()
+    after: list[dict[str, str]] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        if "modified_before" in query and query["modified_since"] < "2024-01-02":
+            assert ties_are_read.wait(10), "no second window is being read"
+            is_bad.set()
+            return {"error": "no such shard"}
+        if query["offset"] != "0":
+            ties_are_read.set()
+        if is_bad.is_set():
+            after.append(query)
+        return page(orders, query)
+
+    serve(answer)
+    project.set(workers=2)
+
+    with pytest.raises(ResponseNotUnderstood, match="there is nothing at 'orders'"):
+        project.synchronise()
+
+    assert len(after) < ties // 4 // 2
+
+
+def test_whatever_ends_a_window_lets_nobody_send_any_more(
+    serve: Callable[[Answering], Api],
+) -> None:
+    """An error while a page is looked at stops the other threads at their next request."""
+    api = serve(lambda query: {"error": "no such shard"})
+    reading = reading_of(read_settings())
+    session = reading.connection.session
+    pages = paginator(reading.settings, reading.shape, reading.windows, session)
+
+    with pytest.raises(ResponseNotUnderstood) as failure:
+        pages.update_state(session.get(api.url), [])
+    with pytest.raises(ResponseNotUnderstood) as theirs:
+        session.get(api.url)
+
+    assert theirs.value is failure.value
+    assert len(api.asked) == 1
+
+
+def test_rows_that_cannot_be_made_let_nobody_send_any_more(
+    serve: Callable[[Answering], Api],
+) -> None:
+    """dlt makes rows in one thread, and would wait for all others before it says what went wrong."""
+    api = serve(lambda query: page(ONE_PER_SECOND, query))
+    reading = reading_of(read_settings())
+    session = reading.connection.session
+    step = Step(reading.rows, reading.windows, reading.started_at, reading.on_orders)
+    no_list: Any = 5
+
+    with pytest.raises(TypeError) as failure:
+        list(stopping_others(step, session)(no_list))
+    with pytest.raises(TypeError) as theirs:
+        session.get(api.url)
+
+    assert theirs.value is failure.value
+    assert api.asked == []
+
+
+def reading_of(settings: OrdersSettings) -> Reading:
+    rows = Rows(settings.primary_key, settings.cursor_path, settings.cursor_format)
+    return Reading(settings, settings.initial_value, datetime.now(UTC), rows)
 
 
 IDS = [

@@ -11,7 +11,7 @@ window, and the copies run in threads of their own; what they share is in `Pagin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,6 +54,7 @@ class Paging:
     Attributes:
         params: query parameters as texts, in which `{start}` and `{end}` stand.
         shape: where things are in an answer.
+        stop: told why the run fails, so that the windows in other threads end, too.
     """
 
     limit_param: str
@@ -61,6 +62,7 @@ class Paging:
     page_size: int
     params: Mapping[str, str]
     shape: PageShape
+    stop: Callable[[Exception], None]
 
 
 class OrdersPaginator(BasePaginator):
@@ -94,7 +96,13 @@ class OrdersPaginator(BasePaginator):
         request.params = params
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        rows = data or []
+        try:
+            self._read_page(response, data or [])
+        except Exception as error:
+            self.paging.stop(error)
+            raise
+
+    def _read_page(self, response: Response, rows: list[Any]) -> None:
         self.shape.check(response, rows, is_first=self.windows.pages == 0)
         total = self.shape.total(response)
         self.windows.page(len(rows), total)

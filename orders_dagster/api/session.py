@@ -207,6 +207,10 @@ class ApiSession(requests.Session):
         """The session itself: dlt copies the configuration, and the copies share connections."""
         return self
 
+    def stop(self, failure: Exception) -> None:
+        """The run fails: whoever waits or wants to send, in any thread, fails with it."""
+        self._pace.stop(failure)
+
     def redact(self, url: str | None) -> str:
         """A URL that can be shown: no password in it, and no parameter that sounds like one."""
         parts = urlsplit(url or "")
