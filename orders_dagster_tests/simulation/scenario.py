@@ -3,7 +3,8 @@
 Everything stays within what the README says an API must offer: changes carry a date that is not
 older than the lag, dates of one order never go back, and a filter that excludes its start comes with
 a lag. The exception is a deceitful server, which ignores the sort or the filter: there a run may stop
-for good, but not be green and wrong.
+for good, but not be green and wrong. On pages of a few orders these may be in place by chance, as the
+README says, so such a server gets pages that can tell.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from random import Random
 from typing import Any
 
 HISTORIES = ("even", "gap", "sale day", "bulk edits", "one timestamp", "last minutes")
+TELLING_PAGE = 20
 ONE_STORY_IN = 25  # how rare the rarest oddities are
 
 WITH_END = {
@@ -162,6 +164,9 @@ def _settings(rng: Random, options: dict[str, Any], orders: int) -> tuple[dict[s
         options |= {"ignore_sort": rng.random() < 0.5, "ignore_filter": rng.random() < 0.5}
     elif _rare(rng):
         options[rng.choice(("ignore_sort", "ignore_filter"))] = True
+        if options["ignore_sort"]:
+            settings["page_size"] = max(size, TELLING_PAGE)
+            cap = max(cap, TELLING_PAGE) if cap else 0
     return settings | _shape(options), cap
 
 
