@@ -6,6 +6,7 @@
     │   ├── ApiUnreachable         base_url or token_url: nothing has answered there yet
     │   ├── ApiRefused             path or params: a 4xx that no retry can cure
     │   └── ResponseNotUnderstood  data_selector, total_path, params: the API answers something else
+    ├── SpanRefused            correct the start and the end that were given to a replay
     ├── ApiUnavailable         wait: the API kept failing after the last retry
     ├── PagesDisagree          wait: the pages do not add up to the total the API reports
     ├── WarehouseBusy          close the program that holds the warehouse
@@ -85,6 +86,13 @@ class ResponseNotUnderstood(SettingsError):
         super().__init__(
             [f"{url} answered {status}, but {found}. Correct {setting}. {NOTHING_LOADED}"]
         )
+
+
+class SpanRefused(OrdersError):
+    """A span of time that was given by hand, and cannot be meant."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The range cannot be read: {reason}. Nothing was read.")
 
 
 class ApiUnavailable(OrdersError):

@@ -9,12 +9,14 @@ test_upstream.py. Only `orders` and its child tables are written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.schema.typing import TColumnSchema, TPartialTableSchema
 from dlt.common.schema.utils import new_table
@@ -73,6 +75,27 @@ class LoadFiles:
             self._close(name)
         for file in self._closed:
             file.conform(self._schema)
+
+    def drop(self, key: str, cursor: str, newer: Mapping[int | str, datetime]) -> None:
+        """Take out orders of which the warehouse has a newer version, with all that is in them.
+
+        To be called after `close`.
+
+        Args:
+            key, cursor: the columns of the primary key and the modification date.
+            newer: the dates of those newer versions, UTC, by the key.
+        """
+        dropped: set[str] = set()
+        for file in self._closed:
+            if file.table.parent is None:
+                found = pq.read_table(file.path, columns=[key, cursor, ROW_ID])
+                dropped |= {
+                    row[ROW_ID]
+                    for row in found.to_pylist()
+                    if row[key] in newer and row[cursor] < newer[row[key]]
+                }
+        for file in self._closed:
+            file.drop(dropped)
 
     def _file(self, table: Table) -> _File:
         """The file for more rows of a table: another one when it has other columns by now."""
@@ -178,6 +201,13 @@ class _File:
                     at, now.field(column.name), read[at].cast(ARROW_TYPES["decimal"])
                 )
             pq.write_table(read, self.path)
+
+    def drop(self, roots: set[str]) -> None:
+        """Write the file again without the rows of some orders."""
+        read = pq.read_table(self.path)
+        root = read[ROW_ID if self.table.parent is None else ROOT_ID]
+        is_kept = pc.invert(pc.is_in(root, pa.array(roots, pa.string())))
+        pq.write_table(read.filter(is_kept), self.path)
 
     def _flush(self) -> None:
         if self._batches:

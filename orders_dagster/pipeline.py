@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,10 +35,13 @@ from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
+from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, WATERMARK
 from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, open_warehouse
+
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,17 @@ class Synchronisation:
 
 
 def synchronise(
-    settings: OrdersSettings, log: Callable[[str], None] = lambda message: None
+    settings: OrdersSettings,
+    log: Callable[[str], None] = lambda message: None,
+    *,
+    span: Span | None = None,
 ) -> Synchronisation:
     """Bring the warehouse in step with the API.
 
     Args:
         log: gets a line of progress every few seconds.
+        span: read only the orders modified in it, and leave the watermark where it is. An older version
+            never overwrites a newer one. If a table of orders is gone, everything is read nevertheless.
 
     Raises:
         OrdersError: what to do about it is in its message; nothing is half loaded.
@@ -92,7 +100,7 @@ def synchronise(
             no_values_in_logs("dlt"),
             _collecting_seldom(),
         ):
-            run = _Run(pipeline, settings, log)
+            run = _Run(pipeline, settings, log, span)
             while not run.is_complete:
                 run.load_checkpoint()
             return run.result()
@@ -120,7 +128,11 @@ class _Run:
     """
 
     def __init__(
-        self, pipeline: dlt.Pipeline, settings: OrdersSettings, log: Callable[[str], None]
+        self,
+        pipeline: dlt.Pipeline,
+        settings: OrdersSettings,
+        log: Callable[[str], None],
+        span: Span | None,
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
@@ -145,13 +157,21 @@ class _Run:
         self._watermark_before = None if self._gone else watermark(pipeline)
         self._naming = naming_for(pipeline.destination.capabilities())
         self._progress = Progress(log)
-        self._rows = self._new_rows(started_at)
+        if self._gone:
+            span = None  # what is outside of it would be missing, and nothing would tell
+        # All that a span holds may be in the warehouse already, in any version.
+        self._rows = self._new_rows(started_at, LATEST if span else self._watermark_before)
         self._reading = Reading(
-            settings, self._start(), started_at, self._rows, self._progress.arrived
+            settings,
+            span.start if span else self._start(),
+            started_at,
+            self._rows,
+            end=span.end if span else None,
+            times_of=self._times_of,
+            on_orders=self._progress.arrived,
         )
         self._progress.starts(self._reading.windows)
         self._loads: list[str] = []
-        self._unchanged = 0
         self._extract = self._normalize = self._load = 0.0
 
     @property
@@ -176,8 +196,6 @@ class _Run:
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
         with self._warehouse() as warehouse, _timed() as seconds:
-            self._unchanged += Counts(warehouse, self._settings).unchanged(self._rows)
-            self._rows.next_load()
             widen_to_decimal(warehouse, self._rows.values.decimal_paths, self._naming)
             self._loads += self._pipeline.load().loads_ids
         self._load += seconds()
@@ -190,8 +208,8 @@ class _Run:
         return Synchronisation(
             loaded=loaded,
             new=new,
-            updated=max(0, loaded - new - self._unchanged),
-            unchanged=self._unchanged,
+            updated=max(0, loaded - new - self._rows.unchanged),
+            unchanged=self._rows.unchanged,
             rejected=len(self._rows.rejected),
             rows_in_table=rows,
             watermark_before=self._watermark_before,
@@ -208,7 +226,15 @@ class _Run:
             warehouse=where(self._pipeline),
         )
 
-    def _new_rows(self, now: datetime) -> Rows:
+    def _times_of(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
+        """The modification dates of those of some orders that are in the warehouse."""
+        asked = list(keys)
+        if not asked:
+            return {}
+        with self._warehouse() as warehouse:
+            return Counts(warehouse, self._settings).times(asked)
+
+    def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""
         schema, naming, settings = self._schema, self._naming, self._settings
         key = column_type(schema, path_of(settings.primary_key), naming)
@@ -224,7 +250,7 @@ class _Run:
                 lambda path: column_type(schema, path, naming),
                 widens=self._pipeline.destination.destination_name in WIDENING,
             ),
-            watermark=self._watermark_before,
+            watermark=watermark,
             now=now,
         )
 

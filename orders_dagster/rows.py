@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
@@ -89,6 +89,7 @@ class Rows:
             they were seen with: those that this load may have read only once more.
         columns: the name in a row of each field there has been, by the path of its object.
         newest: the newest modification date seen, UTC.
+        unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
         rejected: the ids of those that were rejected.
     """
@@ -103,6 +104,7 @@ class Rows:
     now: datetime | None = None
     read_again: dict[int | str, datetime] = field(default_factory=dict)
     newest: datetime | None = None
+    unchanged: int = 0
     orders: int = 0
     rejected: set[str] = field(default_factory=set)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
@@ -111,8 +113,8 @@ class Rows:
     def __post_init__(self) -> None:
         key, cursor = path_of(self.primary_key), path_of(self.cursor_path)
         self._places = Places(self.naming, frozenset({key, cursor}), self.columns)
-        self._key_column = self.naming.place(key)[1]
-        self._cursor_column = self.naming.place(cursor)[1]
+        self.key_column = self.naming.place(key)[1]
+        self.cursor_column = self.naming.place(cursor)[1]
         self._run = secrets.token_urlsafe(8)
         self._numbers = count()
 
@@ -139,10 +141,23 @@ class Rows:
         self.rejected.update(rejected.id for rejected in made.rejected)
         return Made(made.batches, made.rejected)
 
-    def next_load(self) -> None:
-        """What was read before is loaded: it is not read again, and nothing waits to be counted."""
+    def hold_against(self, stored: Mapping[int | str, datetime]) -> dict[int | str, datetime]:
+        """Count the orders that are in the tables in the version that was read again, and begin anew.
+
+        Args:
+            stored: the modification dates of those that are in the tables, UTC.
+
+        Returns: those that the tables have in a newer version, with its date.
+        """
+        newer = {}
+        for key, time in stored.items():
+            read = self.read_again.get(key)
+            self.unchanged += time == read
+            if read is not None and time > read:
+                newer[key] = time
         self.read_again.clear()
         self._changed.clear()
+        return newer
 
     def _count(self, read: list[tuple[int | str, datetime]]) -> None:
         self.orders += len(read)
@@ -238,8 +253,8 @@ class _Making:
         rows, root = self._rows, self._places.root
         ids = [f"{rows._run}{number:x}" for number, _ in zip(rows._numbers, latest, strict=False)]
         batch = self._batch(root.table, ids, ids)
-        self._put(batch, rows._key_column, [*latest], "text" if rows.key_type is str else "bigint")
-        self._put(batch, rows._cursor_column, [time for time, _ in latest.values()], "timestamp")
+        self._put(batch, rows.key_column, [*latest], "text" if rows.key_type is str else "bigint")
+        self._put(batch, rows.cursor_column, [time for time, _ in latest.values()], "timestamp")
         self._objects([order for _, order in latest.values()], root, batch)
 
     def _objects(self, objects: list[Order], known: ObjectPlace, batch: Batch) -> None:

@@ -35,7 +35,7 @@ from orders_dagster.cursor import step_of, write_time
 from orders_dagster.places import ORDERS
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.step import Step
+from orders_dagster.step import Step, TimesOf
 from orders_dagster.windows import Windows, WindowSize
 
 WINDOWS = "windows"
@@ -47,8 +47,10 @@ class Reading:
 
     Attributes:
         start: where it starts, UTC.
-        started_at: the time the watermark never passes, UTC.
+        started_at: when the run started, UTC; the watermark never passes that.
         rows: what turns orders into rows.
+        end: where it ends, UTC, if it is only a span that is read again: the watermark stays where it is.
+        times_of: the modification dates of those of some orders that are in the warehouse, by the key.
         on_orders: called with the number of orders that have arrived, in the thread that extracts.
     """
 
@@ -56,6 +58,8 @@ class Reading:
     start: datetime
     started_at: datetime
     rows: Rows
+    end: datetime | None = None
+    times_of: TimesOf = lambda keys: {}
     on_orders: Callable[[int], None] = lambda orders: None
 
     def __post_init__(self) -> None:
@@ -63,14 +67,15 @@ class Reading:
         self.traffic = Traffic()
         self.connection: Connection = connect(settings, self.traffic)
         self.shape = page_shape(settings, self.connection.session)
-        self.windows = Windows(self.start, self.started_at, window_size(settings))
+        self.windows = Windows(self.start, self.started_at, window_size(settings), self.end)
 
 
 def orders_source(reading: Reading) -> DltSource:
     """Build the source of the next load. Touches neither the network nor the warehouse until it is
     iterated."""
     settings, windows, session = reading.settings, reading.windows, reading.connection.session
-    step = Step(reading.rows, windows, reading.started_at, reading.on_orders)
+    started_at = reading.started_at if reading.end is None else None
+    step = Step(reading.rows, windows, started_at, reading.times_of, reading.on_orders)
     config: dict[str, Any] = {
         "client": {
             "base_url": settings.base_url,

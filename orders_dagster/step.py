@@ -8,7 +8,7 @@ order dated 2099 there, so that no change before then is ever read (test_upstrea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -29,11 +29,15 @@ WATERMARK = "watermark"
 COLUMNS = "columns"
 
 
+TimesOf = Callable[[Iterable[int | str]], dict[int | str, datetime]]
+
+
 class Step:
     """One load, while it is extracted. dlt calls it from one thread.
 
     Args:
-        started_at: the time the watermark never passes, UTC.
+        started_at: the time the watermark never passes, UTC; None for a run that does not move it.
+        times_of: the modification dates of those of some orders that are in the warehouse, by the key.
         on_orders: called with the number of orders that have arrived.
     """
 
@@ -41,12 +45,14 @@ class Step:
         self,
         rows: Rows,
         windows: Windows,
-        started_at: datetime,
+        started_at: datetime | None,
+        times_of: TimesOf,
         on_orders: Callable[[int], None],
     ) -> None:
         self._rows = rows
         self._windows = windows
         self._started_at = started_at
+        self._times_of = times_of
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
         self._is_finished = False
@@ -64,13 +70,20 @@ class Step:
         self._on_orders(len(orders))
 
     def finish(self) -> None:
-        """All windows of the load are read: close its files, move the watermark."""
+        """All windows of the load are read: close its files, move the watermark.
+
+        An older version never overwrites a newer one: an API that answers from several copies of its
+        data may show it, and so may a replay beside another run.
+        """
         self._is_finished = True
         if self._files is not None:
             self._files.close()
+            newer = self._rows.hold_against(self._times_of(self._rows.read_again))
+            if newer:
+                self._files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         state = dlt.current.resource_state(ORDERS)
         state[COLUMNS] = [[list(path), names] for path, names in self._rows.columns.items()]
-        if self._rows.newest is not None:
+        if self._rows.newest is not None and self._started_at is not None:
             unread_from = self._windows.unread_from or self._started_at
             read_until = min(self._rows.newest, self._started_at, unread_from)
             state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))

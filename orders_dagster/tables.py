@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,6 @@ import dlt
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
 from orders_dagster.places import ORDERS
-from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.warehouse import Warehouse
 
@@ -36,6 +35,10 @@ def missing_tables(warehouse: Warehouse) -> list[str]:
         return []
     tables = schema.data_tables(seen_data_only=True)
     return [str(t["name"]) for t in tables if not warehouse.columns(str(t["name"]))]
+
+
+KEYS_TOGETHER = 1000
+"""In one query; some warehouses take no more than 2,100 arguments."""
 
 
 class Counts:
@@ -65,15 +68,20 @@ class Counts:
         newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
         return None if newest is None else read_time(newest)
 
-    def unchanged(self, rows: Rows) -> int:
-        """Orders that were read again, because of the lag, in the version that is in the table."""
-        if not (self._exists and rows.read_again):
-            return 0
-        stored = self._warehouse.query(
-            f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {self._cursor} >= %s",
-            min(rows.read_again.values()),
-        )
-        return sum(rows.read_again.get(key) == read_time(time) for key, time in stored)
+    def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
+        """The modification dates, UTC, of those of some orders that are in the table."""
+        found: dict[int | str, datetime] = {}
+        asked = list(keys) if self._exists else []
+        for start in range(0, len(asked), KEYS_TOGETHER):
+            some = asked[start : start + KEYS_TOGETHER]
+            marks = ", ".join(["%s"] * len(some))
+            rows = self._warehouse.query(
+                f"SELECT {self._key}, {self._cursor} FROM {self._orders} "
+                f"WHERE {self._key} IN ({marks})",
+                *some,
+            )
+            found |= {key: read_time(time) for key, time in rows}
+        return found
 
     def _count(self, where: str = "", *args: Any) -> int:
         return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))

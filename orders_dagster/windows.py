@@ -83,9 +83,13 @@ class Windows:
     Args:
         start: where the run starts to read, UTC.
         now: the start of the run, UTC: what is dated later is in the last, open window.
+        end: where it ends, UTC, for a run that reads only a span again. Nothing ends at its start then:
+            a filter that excludes its start would lose what is dated there.
     """
 
-    def __init__(self, start: datetime, now: datetime, size: WindowSize) -> None:
+    def __init__(
+        self, start: datetime, now: datetime, size: WindowSize, end: datetime | None = None
+    ) -> None:
         self._now = now
         self._size = size
         self._lock = threading.Lock()
@@ -96,7 +100,7 @@ class Windows:
         self._load_orders = self._left_in_load = 0
         self.pages = 0
         self.first_total: int | None = None
-        self._wait(start, None, first=True)
+        self._wait(start, end, first=end is None)
 
     def start_load(self, orders: int) -> None:
         """Another load begins: windows are taken until about so many orders have been read."""
@@ -179,6 +183,11 @@ class Windows:
         """The rows of a window, or of a part of one, have been written."""
         with self._lock:
             self._arrived += 1
+
+    @property
+    def can_end(self) -> bool:
+        """Whether a request can name the end of a window."""
+        return self._size.can_end
 
     @property
     def is_drained(self) -> bool:

@@ -221,7 +221,9 @@ def test_rows_that_cannot_be_made_let_nobody_send_any_more(
     api = serve(lambda query: page(ONE_PER_SECOND, query))
     reading = reading_of(read_settings())
     session = reading.connection.session
-    step = Step(reading.rows, reading.windows, reading.started_at, reading.on_orders)
+    step = Step(
+        reading.rows, reading.windows, reading.started_at, reading.times_of, reading.on_orders
+    )
     no_list: Any = 5
 
     with pytest.raises(TypeError) as failure:

@@ -26,6 +26,7 @@ PLAIN = (
     "warehouse",
     "columns",
     "load_files",
+    "span",
     "windows",
     "api.session",
     "api.auth",

@@ -19,6 +19,7 @@ import requests
 
 from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.settings import read_settings
+from orders_dagster.span import Span
 
 Log = Callable[[str], None]
 
@@ -164,8 +165,10 @@ class Project(Tables):
         else:
             self.set(auth__type="none")
 
-    def synchronise(self, log: Log = lambda message: None) -> Synchronisation:
-        return synchronise(read_settings(), log)
+    def synchronise(
+        self, log: Log = lambda message: None, span: Span | None = None
+    ) -> Synchronisation:
+        return synchronise(read_settings(), log, span=span)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Synchronise in a process of its own."""

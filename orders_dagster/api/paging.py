@@ -440,7 +440,11 @@ class SeekPaginator(OrdersPaginator):
                     f"it holds orders from before the window's start, {self._start_text}",
                     'the filter in sources.orders.params, or set sources.orders.paging = "offset"',
                 )
-            if end is not None and time - end >= max(self._step, ONE_SECOND):
+            if (
+                end is not None
+                and self.windows.can_end
+                and time - end >= max(self._step, ONE_SECOND)
+            ):
                 raise self.shape.not_understood(
                     response,
                     f"it holds orders from behind the window's end, {write_time(end, self._format)}",
