@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from dlt.sources.helpers.rest_client.client import RESTClient
 
 from orders_dagster.api.connect import connect
+from orders_dagster.api.page import PageShape
 from orders_dagster.api.query import START, in_window, templates
 from orders_dagster.api.session import Traffic
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import SettingsError
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import page_shape
 
 FEW = 20
 
@@ -50,7 +50,7 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
     params |= {settings.limit_param: str(FEW), settings.offset_param: "0"}
     response = client.get(settings.path, params=params)
     orders = client.extract_response(response, settings.data_selector)
-    page_shape(settings, session).check(response, orders, is_first=False)
+    PageShape.of(settings, session.redact).check(response, orders, is_first=False)
     times = []
     for order in orders:
         try:

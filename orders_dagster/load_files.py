@@ -23,7 +23,7 @@ from dlt.common.schema.utils import new_table
 from dlt.common.storages.load_package import ParsedLoadJobFileName
 
 from orders_dagster.arrays import ARROW_TYPES
-from orders_dagster.places import Table
+from orders_dagster.places import DELETED_AT, Table
 from orders_dagster.rows import LIST_INDEX, PARENT_ID, ROOT_ID, ROW_ID, Batch
 
 LOAD_ID = "_dlt_load_id"
@@ -39,6 +39,7 @@ _ROW_ID: TColumnSchema = {
 _OF_ORDERS: dict[str, TColumnSchema] = {
     LOAD_ID: {"name": LOAD_ID, "data_type": "text", "nullable": False},
     ROW_ID: _ROW_ID,
+    DELETED_AT: {"name": DELETED_AT, "data_type": "timestamp", "nullable": True},
 }
 _OF_LISTS: dict[str, TColumnSchema] = {
     ROOT_ID: {"name": ROOT_ID, "data_type": "text", "nullable": False, "root_key": True},

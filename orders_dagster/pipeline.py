@@ -56,6 +56,8 @@ class Synchronisation:
         pages, requests, retries, bytes: what went over the wire, token requests included.
         schema: the tables and columns afterwards, None before the first order.
         warehouse: where the tables are; a file's path, or the destination and dataset.
+        seen_but_not_loaded: the keys of orders that were rejected, or are in the warehouse in a newer
+            version.
     """
 
     loaded: int
@@ -76,6 +78,7 @@ class Synchronisation:
     load_seconds: float
     schema: dlt.Schema | None
     warehouse: str
+    seen_but_not_loaded: frozenset[int | str] = frozenset()
 
 
 def synchronise(
@@ -224,6 +227,7 @@ class _Run:
             load_seconds=self._load,
             schema=self._pipeline.schemas.get(ORDERS),
             warehouse=where(self._pipeline),
+            seen_but_not_loaded=frozenset(self._rows.not_loaded),
         )
 
     def _times_of(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
@@ -243,6 +247,7 @@ class _Run:
             settings.primary_key,
             settings.cursor_path,
             settings.cursor_format,
+            settings.soft_delete_path,
             key_type={"bigint": int, "text": str}.get(key or ""),
             columns={tuple(path): dict(names) for path, names in columns},
             naming=naming,

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from orders_dagster.values import LIST, Path, clean
 
 ORDERS = "orders"
+DELETED_AT = "deleted_at"
+"""The column of `orders` that says since when the shop no longer has an order. A field of that name in
+the API's answers is another thing, and gets a column of another name."""
 DEEPEST = 60  # levels; what is nested deeper is nobody's order, and ends Python's recursion
 
 
@@ -128,6 +131,8 @@ class Places:
         if name in given:
             return given[name]
         wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
+        if not path and self.naming.identifier(name) == DELETED_AT:
+            wanted = f"api_{DELETED_AT}"
         # Two underscores are dlt's: they stand between the levels of an object, and before a variant.
         wanted = re.sub("__+", "_", wanted)
         if not any(character.isalnum() for character in wanted):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
@@ -24,6 +25,7 @@ from orders_dagster.arrays import array_at_once, array_of
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 from orders_dagster.places import (
     DEEPEST,
+    DELETED_AT,
     FieldPlace,
     ListPlace,
     Naming,
@@ -80,6 +82,7 @@ class Rows:
     """Turns the orders of one run into rows, and remembers what has to be known about them.
 
     Attributes:
+        soft_delete_path: the field by which the API marks an order deleted, "" for none.
         key_type: the type of the primary key (int or str), None before the first order.
         values: decides which column holds a value.
         naming: names the columns and tables.
@@ -92,11 +95,13 @@ class Rows:
         unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
         rejected: the ids of those that were rejected.
+        not_loaded: the keys of orders that were seen, but rejected or older than what is in the tables.
     """
 
     primary_key: str
     cursor_path: str
     cursor_format: str = "iso"
+    soft_delete_path: str = ""
     key_type: type | None = None
     values: Values = field(default_factory=Values)
     naming: Naming = field(default_factory=Naming)
@@ -107,6 +112,7 @@ class Rows:
     unchanged: int = 0
     orders: int = 0
     rejected: set[str] = field(default_factory=set)
+    not_loaded: set[int | str] = field(default_factory=set, repr=False)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
@@ -138,7 +144,11 @@ class Rows:
             made = _Making(self, too_deep=str(fault))
             made.orders(orders)
         self._count(made.read)
-        self.rejected.update(rejected.id for rejected in made.rejected)
+        for rejected in made.rejected:
+            self.rejected.add(rejected.id)
+            key = value_at(rejected.order, self.primary_key)
+            if isinstance(key, (int, str)):
+                self.not_loaded.add(key)
         return Made(made.batches, made.rejected)
 
     def hold_against(self, stored: Mapping[int | str, datetime]) -> dict[int | str, datetime]:
@@ -155,6 +165,7 @@ class Rows:
             self.unchanged += time == read
             if read is not None and time > read:
                 newer[key] = time
+        self.not_loaded.update(newer)
         self.read_again.clear()
         self._changed.clear()
         return newer
@@ -207,6 +218,17 @@ class Rows:
         except UnreadableTime as fault:
             raise _Unmergeable(f"{self.cursor_path} {fault}") from None
 
+    def _deleted_at(self, order: Order, modified: datetime) -> datetime | None:
+        """Since when the API says that an order is deleted, as of its last modification; None if it
+        is not. A mark is anything but null, false, 0 or an empty text; a date is taken for the time."""
+        mark = value_at(order, self.soft_delete_path)
+        if mark in (None, False, 0, "", "0", "false", "False"):
+            return None
+        if isinstance(mark, str):
+            with suppress(UnreadableTime):
+                return min(read_time(mark), modified)
+        return modified
+
 
 class _Making:
     """The rows of some orders while they are made.
@@ -255,6 +277,9 @@ class _Making:
         batch = self._batch(root.table, ids, ids)
         self._put(batch, rows.key_column, [*latest], "text" if rows.key_type is str else "bigint")
         self._put(batch, rows.cursor_column, [time for time, _ in latest.values()], "timestamp")
+        if rows.soft_delete_path:
+            marks = [rows._deleted_at(order, time) for time, order in latest.values()]
+            batch.columns[DELETED_AT] = array_of(marks, "timestamp")
         self._objects([order for _, order in latest.values()], root, batch)
 
     def _objects(self, objects: list[Order], known: ObjectPlace, batch: Batch) -> None:

@@ -133,6 +133,7 @@ class OrdersSettings(_Table):
     cursor_path: Annotated[str, Field(min_length=1)] = "last_modified_date"
     cursor_format: str = "iso"
     initial_value: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    soft_delete_path: str = ""
     lag_seconds: Annotated[float, Field(ge=0, le=10 * 366 * 86_400)] = 300
 
     page_size: PositiveInt = 200

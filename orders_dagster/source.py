@@ -66,7 +66,7 @@ class Reading:
         settings = self.settings
         self.traffic = Traffic()
         self.connection: Connection = connect(settings, self.traffic)
-        self.shape = page_shape(settings, self.connection.session)
+        self.shape = PageShape.of(settings, self.connection.session.redact)
         self.windows = Windows(self.start, self.started_at, window_size(settings), self.end)
 
 
@@ -181,15 +181,3 @@ def paginator(
     )
     kind = OffsetPaginator if settings.paging == "offset" else SeekPaginator
     return kind(paging, windows)
-
-
-def page_shape(settings: OrdersSettings, session: ApiSession) -> PageShape:
-    """Where the orders and their number are in an answer, as the settings say."""
-    return PageShape(
-        data_selector=settings.data_selector,
-        total_path=settings.total_path,
-        primary_key=settings.primary_key,
-        cursor_path=settings.cursor_path,
-        cursor_format=settings.cursor_format,
-        redact=session.redact,
-    )

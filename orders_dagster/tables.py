@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,9 @@ import dlt
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
-from orders_dagster.places import ORDERS
+from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.settings import OrdersSettings
+from orders_dagster.span import Span
 from orders_dagster.warehouse import Warehouse
 
 
@@ -46,9 +47,12 @@ class Counts:
 
     def __init__(self, warehouse: Warehouse, settings: OrdersSettings) -> None:
         self._warehouse = warehouse
-        self._exists = bool(warehouse.columns(ORDERS))
+        columns = warehouse.columns(ORDERS)
+        self._exists = bool(columns)
+        self._has_mark = DELETED_AT in [column.lower() for column in columns]
         self._orders = warehouse.name(ORDERS)
         self._key = warehouse.column(column_name(settings.primary_key))
+        self._deleted = warehouse.column(DELETED_AT)
         self._cursor = warehouse.column(column_name(settings.cursor_path))
 
     def rows(self) -> int:
@@ -67,6 +71,66 @@ class Counts:
             return None
         newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
         return None if newest is None else read_time(newest)
+
+    def oldest(self) -> datetime | None:
+        if not self._exists:
+            return None
+        oldest = self._warehouse.scalar(f"SELECT MIN({self._cursor}) FROM {self._orders}")
+        return None if oldest is None else read_time(oldest)
+
+    def present_in(self, span: Span, without: Collection[int | str] = ()) -> int:
+        """Orders modified in a span that the API is to have: those not marked deleted, and those that
+        it marks itself, as of their modification."""
+        if not self._exists:
+            return 0
+        where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s"
+        if self._has_mark:
+            where += f" AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
+        found = self._count(where, span.start, span.end)
+        keys = list(without)
+        for start in range(0, len(keys), KEYS_TOGETHER):
+            some = keys[start : start + KEYS_TOGETHER]
+            marks = ", ".join(["%s"] * len(some))
+            found -= self._count(
+                f"{where} AND {self._key} IN ({marks})",
+                span.start,
+                span.end,
+                *some,
+            )
+        return found
+
+    def mark_deleted(
+        self, span: Span, loaded_before: str, without: Collection[int | str], at: datetime
+    ) -> int:
+        """Mark the orders of a span that no load since a time has brought again.
+
+        Args:
+            loaded_before: the id that a load at that time would have had.
+            without: orders that were seen since, but not loaded.
+            at: when, UTC; later than their modification.
+
+        Returns: how many were marked.
+        """
+        if not self._exists:
+            return 0
+        load = self._warehouse.column("_dlt_load_id")
+        where = (
+            f"WHERE {self._cursor} >= %s AND {self._cursor} < %s AND {load} < %s "
+            f"AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
+        )
+        found = self._warehouse.query(
+            f"SELECT {self._key} FROM {self._orders} {where}", span.start, span.end, loaded_before
+        )
+        keys = [key for (key,) in found if key not in without]
+        for start in range(0, len(keys), KEYS_TOGETHER):
+            some = keys[start : start + KEYS_TOGETHER]
+            marks = ", ".join(["%s"] * len(some))
+            self._warehouse.execute(
+                f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {self._key} IN ({marks})",
+                at,
+                *some,
+            )
+        return len(keys)
 
     def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
         """The modification dates, UTC, of those of some orders that are in the table."""

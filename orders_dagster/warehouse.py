@@ -53,8 +53,8 @@ class Warehouse:
         with self.client.execute_query(sql, *args) as cursor:
             return list(cursor.fetchall())
 
-    def execute(self, sql: str) -> None:
-        self.client.execute_sql(sql)
+    def execute(self, sql: str, *args: Any) -> None:
+        self.client.execute_sql(sql, *args)
 
     @contextmanager
     def staging(self) -> Iterator[Warehouse]:

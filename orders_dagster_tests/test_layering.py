@@ -33,6 +33,7 @@ PLAIN = (
     "api.connect",
     "api.query",
     "api.page",
+    "api.count",
     "api.paging",
     "step",
     "source",
@@ -41,6 +42,8 @@ PLAIN = (
     "tables",
     "destination",
     "pipeline",
+    "reconcile",
+    "repair",
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""
 

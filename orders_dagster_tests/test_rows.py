@@ -926,6 +926,31 @@ def test_of_several_versions_read_together_the_newest_is_the_row() -> None:
     assert under.orders == 4
 
 
+@pytest.mark.parametrize(
+    ("mark", "since"),
+    [
+        (True, T),
+        (1, T),
+        ("cancelled by shop", T),
+        ("2023-06-01T00:00:00Z", datetime(2023, 6, 1, tzinfo=UTC)),
+        ("2099-06-01T00:00:00Z", T),
+        (None, None),
+        (False, None),
+        (0, None),
+        (Decimal("0.0"), None),
+        ("", None),
+        ("false", None),
+    ],
+)
+def test_an_order_that_the_api_marks_is_deleted_since_then(
+    mark: Any, since: datetime | None
+) -> None:
+    """A flag, a status or a date: never later than its modification, or it would seem to be missing."""
+    under = rows(soft_delete_path="meta.removed")
+
+    assert row_of(order(meta={"removed": mark}), under).get("deleted_at") == since
+
+
 def test_an_order_that_is_nested_too_deep_does_not_keep_the_others_away() -> None:
     """One such order would end Python's recursion, and with it every load."""
     deep: Any = 1

@@ -17,6 +17,7 @@ from requests import Response
 
 from orders_dagster.cursor import value_at
 from orders_dagster.errors import ResponseNotUnderstood
+from orders_dagster.settings import OrdersSettings
 
 
 @dataclass
@@ -39,6 +40,18 @@ class PageShape:
     reports_total: bool = True
     total_is_trusted: bool = False
     ignores_offset: bool = False
+
+    @classmethod
+    def of(cls, settings: OrdersSettings, redact: Callable[[str | None], str]) -> PageShape:
+        """As the settings say."""
+        return cls(
+            data_selector=settings.data_selector,
+            total_path=settings.total_path,
+            primary_key=settings.primary_key,
+            cursor_path=settings.cursor_path,
+            cursor_format=settings.cursor_format,
+            redact=redact,
+        )
 
     def total(self, response: Response) -> int | None:
         """The number of orders that match, None if the API reports none.

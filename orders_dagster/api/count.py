@@ -1,0 +1,72 @@
+"""How many orders the API has in a span of time, and which have changed after one: a request each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from dlt.sources.helpers.rest_client.client import RESTClient
+from requests import Response
+
+from orders_dagster.api.connect import connect
+from orders_dagster.api.page import PageShape, compiled
+from orders_dagster.api.query import in_window, templates
+from orders_dagster.api.session import Traffic
+from orders_dagster.cursor import UnreadableTime, read_time, value_at, write_time
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.span import Span
+
+MOST_PAGES = 5
+
+
+class ApiCounts:
+    """What the API says of its orders without reading them all."""
+
+    def __init__(self, settings: OrdersSettings) -> None:
+        session, auth = connect(settings, Traffic())
+        self._settings = settings
+        self._client = RESTClient(settings.base_url, auth=auth, session=session)
+        self._shape = PageShape.of(settings, session.redact)
+        self._templates = templates(settings.params)
+
+    def orders_in(self, span: Span) -> int:
+        """The number of orders modified in a span.
+
+        Raises:
+            SettingsError, ApiUnavailable: as a synchronisation would.
+        """
+        total = self._shape.total(self._get(span.start, span.end, 1))
+        assert total is not None, "an API without a total is not asked for one"
+        return total
+
+    def changed_since(self, start: datetime) -> set[int | str] | None:
+        """The keys of the orders modified from a time on; None if they are more than a few pages."""
+        found: set[int | str] = set()
+        for _ in range(MOST_PAGES):
+            response = self._get(start, None, self._settings.page_size)
+            orders = self._client.extract_response(response, compiled(self._settings.data_selector))
+            found |= {key for order in orders if (key := self._key(order)) is not None}
+            times = [time for order in orders if (time := self._time(order)) is not None]
+            total = self._shape.total(response)
+            if not times or max(times) <= start or (total is not None and len(orders) >= total):
+                return found
+            start = max(times)
+        return None
+
+    def _key(self, order: Any) -> int | str | None:
+        key = value_at(order, self._settings.primary_key)
+        return key if isinstance(key, (int, str)) else None
+
+    def _time(self, order: Any) -> datetime | None:
+        try:
+            value = value_at(order, self._settings.cursor_path)
+            return read_time(value, self._settings.cursor_format)
+        except UnreadableTime:
+            return None
+
+    def _get(self, start: datetime, end: datetime | None, limit: int) -> Response:
+        settings, form = self._settings, self._settings.cursor_format
+        until = None if end is None else write_time(end, form)
+        params = in_window(self._templates, write_time(start, form), until, form)
+        params |= {settings.limit_param: str(limit), settings.offset_param: "0"}
+        return self._client.get(settings.path, params=params)

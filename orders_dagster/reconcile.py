@@ -1,0 +1,167 @@
+"""Does the warehouse hold as many orders as the API? And if not, when were they modified?
+
+The numbers are compared in windows of modification dates, up to the watermark less the lag. Where they
+differ, the window is halved, and the halves are compared, until a page or two would hold it. That
+finds what is missing, and what the API no longer has; it does not find an order that is there in
+another version, nor one that is missing where another one is too many in the same window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from orders_dagster.api.count import ApiCounts
+from orders_dagster.api.query import can_end, templates
+from orders_dagster.cursor import floor, step_of
+from orders_dagster.pipeline import watermark
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.span import Span
+from orders_dagster.tables import Counts
+from orders_dagster.warehouse import Warehouse
+
+WINDOWS = 24
+"""Windows to begin with; each costs a request, by each run that compares."""
+
+MOST_REQUESTS = 200
+"""Where a table has lost orders everywhere, the windows that differ are told as they are by then."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A span in which the numbers of orders differ; in the warehouse, those marked deleted do not count."""
+
+    span: Span
+    in_api: int
+    in_warehouse: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared.
+
+    Attributes:
+        differences: the oldest first, none if all is well.
+        orders: in the warehouse, in all windows.
+        not_compared: why nothing could be compared, None if it was.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    orders: int = 0
+    requests: int = 0
+    not_compared: str | None = None
+
+
+def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
+    """Compare the numbers of orders of the API and the warehouse.
+
+    Raises:
+        SettingsError, ApiUnavailable: the API cannot be asked.
+    """
+    obstacle = _obstacle(settings)
+    counts = Counts(warehouse, settings)
+    newest = watermark(warehouse.pipeline)
+    if obstacle is None and newest is None:
+        obstacle = "Nothing has been loaded yet."
+    if obstacle is not None or newest is None:
+        return Comparison(not_compared=obstacle)
+    step = step_of(settings.cursor_format)
+    until = floor(newest - timedelta(seconds=settings.lag_seconds), step)
+    spans = windows(settings.initial_value, counts.oldest(), until, step)
+    if not spans:
+        return Comparison(not_compared="Nothing older than the lag has been loaded yet.")
+    api = ApiCounts(settings)
+    search = _Search(api.orders_in, counts.present_in, step, settings.page_size, settings.workers)
+    found = search.differences(spans)
+    if found:
+        # Orders that have changed since the load are in the warehouse where they were before.
+        moved = api.changed_since(until)
+        if moved is None:
+            return Comparison(not_compared="Orders change faster than they can be compared.")
+        found = [
+            one
+            for span in (difference.span for difference in found)
+            if (one := _look_again(span, api, counts, moved)) is not None
+        ]
+    orders = sum(counts.present_in(span) for span in spans)
+    return Comparison(tuple(found), orders, search.requests)
+
+
+def windows(
+    initial: datetime, oldest: datetime | None, until: datetime, step: timedelta
+) -> list[Span]:
+    """All time up to the last one, in parts: what is before the oldest order, and equal ones after it."""
+    begin = floor(max(initial, oldest), step) if oldest is not None else initial
+    edges = {floor(begin + (until - begin) * n / WINDOWS, step) for n in range(WINDOWS + 1)}
+    ordered = sorted(edge for edge in {initial, *edges, until} if initial <= edge <= until)
+    return [Span(start, end) for start, end in pairwise(ordered)]
+
+
+def _obstacle(settings: OrdersSettings) -> str | None:
+    if not settings.total_path:
+        return "The API reports no total (sources.orders.total_path)."
+    if settings.paging != "seek" or not can_end(templates(settings.params)):
+        return "The API cannot be asked for a window: no parameter holds {start} and {end}."
+    return None
+
+
+def _look_again(
+    span: Span, api: ApiCounts, counts: Counts, moved: set[int | str]
+) -> Difference | None:
+    in_api, in_warehouse = api.orders_in(span), counts.present_in(span, without=moved)
+    return Difference(span, in_api, in_warehouse) if in_api != in_warehouse else None
+
+
+class _Search:
+    """Halves windows that differ."""
+
+    def __init__(
+        self,
+        in_api: Callable[[Span], int],
+        in_warehouse: Callable[[Span], int],
+        step: timedelta,
+        enough: int,
+        workers: int,
+    ) -> None:
+        self._in_api = in_api
+        self._in_warehouse = in_warehouse
+        self._step = step
+        self._enough = enough
+        self._workers = workers
+        self.requests = 0
+
+    def differences(self, spans: Sequence[Span]) -> list[Difference]:
+        found: list[Difference] = []
+        differing = list(self._differing(spans))
+        while differing:
+            small = [one for one in differing if self._is_small(one)]
+            large = [one for one in differing if not self._is_small(one)]
+            found += small
+            if self.requests + 2 * len(large) > MOST_REQUESTS:
+                found += large
+                break
+            differing = list(self._differing([half for one in large for half in self._halves(one)]))
+        return sorted(found, key=lambda difference: difference.span.start)
+
+    def _differing(self, spans: Sequence[Span]) -> Iterator[Difference]:
+        with ThreadPoolExecutor(self._workers) as pool:
+            asked = list(pool.map(self._in_api, spans))
+        self.requests += len(spans)
+        for span, in_api in zip(spans, asked, strict=True):
+            in_warehouse = self._in_warehouse(span)
+            if in_api != in_warehouse:
+                yield Difference(span, in_api, in_warehouse)
+
+    def _is_small(self, one: Difference) -> bool:
+        return (
+            max(one.in_api, one.in_warehouse) <= self._enough
+            or one.span.end - one.span.start < 2 * self._step
+        )
+
+    def _halves(self, one: Difference) -> list[Span]:
+        span = one.span
+        middle = floor(span.start + (span.end - span.start) / 2, self._step)
+        return [Span(span.start, middle), Span(middle, span.end)]

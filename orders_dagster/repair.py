@@ -1,0 +1,99 @@
+"""Mend spans in which the warehouse differs from the API, and mark the orders that the shop has deleted.
+
+A span is read again and merged, so that whatever was missing or changed is as in the API. Orders of the
+span that were not read are not there any more, unless they have been modified since: so what has changed
+until now is read before any is marked. Marked, not removed: `deleted_at` says since when, and an order
+that is read again loses the mark with its old version.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orders_dagster.destination import orders_pipeline
+from orders_dagster.pipeline import Synchronisation, synchronise
+from orders_dagster.reconcile import Difference, compare
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.span import Span
+from orders_dagster.tables import Counts
+from orders_dagster.warehouse import open_warehouse
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was mended.
+
+    Attributes:
+        differences: what differed, None if a span was given and nothing was compared.
+        spans: what was read again.
+        runs: the synchronisations, the last one up to now.
+        marked: orders marked deleted.
+        not_compared: why nothing was compared, None if it was.
+    """
+
+    differences: tuple[Difference, ...] | None
+    spans: tuple[Span, ...]
+    runs: tuple[Synchronisation, ...]
+    marked: int
+    not_compared: str | None = None
+
+
+def repair(
+    settings: OrdersSettings,
+    log: Callable[[str], None] = lambda message: None,
+    *,
+    span: Span | None = None,
+) -> Repair:
+    """Read again what differs, or a span, and mark what the shop no longer has.
+
+    Raises:
+        OrdersError: as a synchronisation; what has been mended until then stays.
+    """
+    differences, obstacle = None, None
+    spans: tuple[Span, ...] = (span,) if span else ()
+    if span is None:
+        differences, obstacle = _compared(settings, log)
+        spans = joined([difference.span for difference in differences])
+        log(obstacle or f"{len(differences)} windows differ.")
+    began, at = str(time.time()), datetime.now(UTC)  # dlt's ids of loads are such times
+    runs = [synchronise(settings, log, span=one) for one in spans]
+    runs.append(synchronise(settings, log))
+    seen = {key for run in runs for key in run.seen_but_not_loaded}
+    marked = 0
+    if spans:
+        wait = settings.warehouse_wait_seconds
+        with (
+            orders_pipeline(wait, log) as pipeline,
+            open_warehouse(pipeline, wait, log) as warehouse,
+        ):
+            counts = Counts(warehouse, settings)
+            marked = sum(counts.mark_deleted(one, began, seen, at) for one in spans)
+        log(f"{marked:,} orders that the shop no longer has are marked deleted.")
+    return Repair(differences, spans, tuple(runs), marked, obstacle)
+
+
+def joined(spans: list[Span]) -> tuple[Span, ...]:
+    """Spans that touch become one: each costs a run."""
+    found: list[Span] = []
+    for span in spans:
+        if found and found[-1].end == span.start:
+            found[-1] = Span(found[-1].start, span.end)
+        else:
+            found.append(span)
+    return tuple(found)
+
+
+def _compared(
+    settings: OrdersSettings, log: Callable[[str], None]
+) -> tuple[tuple[Difference, ...], str | None]:
+    wait = settings.warehouse_wait_seconds
+    with (
+        orders_pipeline(wait, log) as pipeline,
+        open_warehouse(pipeline, wait, log) as warehouse,
+    ):
+        pipeline.sync_destination()
+        compared = compare(settings, warehouse)
+    return compared.differences, compared.not_compared

@@ -1,0 +1,252 @@
+"""What differs from the shop is found, mended, and what the shop no longer has is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orders_dagster.destination import orders_pipeline
+from orders_dagster.reconcile import MOST_REQUESTS, Comparison, compare
+from orders_dagster.repair import Repair, joined, repair
+from orders_dagster.settings import read_settings
+from orders_dagster.span import Span
+from orders_dagster.warehouse import open_warehouse
+from orders_dagster_tests.world import Project, Shop, expected
+
+OpenShop = Callable[..., Shop]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def order(n: int, **fields: Any) -> dict[str, Any]:
+    """An order each hour from the start of 2026 on."""
+    modified = (START + timedelta(hours=n)).isoformat(timespec="milliseconds")
+    return {
+        "order_id": f"A-{n:04}",
+        "last_modified_date": modified,
+        "total": 10,
+        "items": [{"line": 1}],
+    } | fields
+
+
+def compared() -> Comparison:
+    with orders_pipeline(5) as pipeline, open_warehouse(pipeline, 5) as warehouse:
+        pipeline.sync_destination()
+        return compare(read_settings(), warehouse)
+
+
+def repaired(span: Span | None = None) -> Repair:
+    return repair(read_settings(), span=span)
+
+
+def deleted(project: Project) -> set[str]:
+    rows = project.query("SELECT order_id FROM ecommerce.orders WHERE deleted_at IS NOT NULL")
+    return {key for (key,) in rows}
+
+
+@pytest.fixture
+def loaded(project: Project, shop: OpenShop) -> Shop:
+    """A thousand orders, loaded, and a last one that is newer than the lag."""
+    store = shop(orders=0)
+    store.put(*(order(n) for n in range(1000)), order(1200))
+    project.set(page_size=50)
+    project.synchronise()
+    return store
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_warehouse_in_step_differs_nowhere() -> None:
+    """No false alarm, and a request for each window only."""
+    found = compared()
+
+    assert (found.differences, found.not_compared) == ((), None)
+    assert found.orders == 1000
+    assert found.requests <= 30
+
+
+def test_orders_that_are_missing_are_found_and_come_back(project: Project, loaded: Shop) -> None:
+    """Deleted from the tables by hand, or lost before this project: exactly those are read again."""
+    lost = [f"A-{n:04}" for n in (17, 500, 501, 502, 999)]
+    project.execute(f"DELETE FROM ecommerce.orders WHERE order_id IN {tuple(lost)}")
+
+    found = compared()
+    result = repaired()
+
+    assert sum(one.in_api - one.in_warehouse for one in found.differences) == 5
+    for key in lost:
+        hour = START + timedelta(hours=int(key[2:]))
+        assert any(one.span.start <= hour < one.span.end for one in found.differences)
+    assert sum(one.in_api for one in found.differences) <= 5 * 50, "windows of a page, not more"
+    assert project.orders() == expected(loaded.orders())
+    assert sum(run.new for run in result.runs) == 5
+    assert result.marked == 0
+    assert not deleted(project)
+    assert compared().differences == ()
+
+
+def test_orders_that_the_shop_deleted_are_marked_and_not_removed(
+    project: Project, loaded: Shop
+) -> None:
+    """Finance may have booked them: they stay, with the time since when they are gone."""
+    before = datetime.now(UTC)
+    for n in (3, 700, 701):
+        loaded.delete(f"A-{n:04}")
+
+    found = compared()
+    result = repaired()
+
+    assert sum(one.in_warehouse - one.in_api for one in found.differences) == 3
+    assert deleted(project) == {"A-0003", "A-0700", "A-0701"}
+    assert result.marked == 3
+    marked = "SELECT min(deleted_at), max(deleted_at) FROM ecommerce.orders"
+    assert all(before <= at <= datetime.now(UTC) for at in project.query(marked)[0])
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 1001
+    assert compared().differences == (), "marked orders are not expected in the API"
+    assert repaired().marked == 0
+
+
+def test_an_order_that_comes_back_loses_its_mark(project: Project, loaded: Shop) -> None:
+    """Restored from the shop's bin, modified or as it was."""
+    restored = [order(3), order(700)]
+    for one in restored:
+        loaded.delete(one["order_id"])
+    repaired()
+    assert deleted(project) == {"A-0003", "A-0700"}
+
+    loaded.put(restored[0] | {"last_modified_date": datetime.now(UTC).isoformat()})
+    project.synchronise()
+    assert deleted(project) == {"A-0700"}
+
+    loaded.put(restored[1])
+    repaired()
+    assert deleted(project) == set()
+    assert project.orders() == expected(loaded.orders())
+
+
+def test_orders_that_have_moved_since_are_neither_different_nor_deleted(
+    project: Project, loaded: Shop
+) -> None:
+    """Modified after the load, an order is in the warehouse where the API no longer has it."""
+    loaded.change(modify=30)
+
+    assert compared().differences == ()
+    loaded.change(modify=30)
+    repaired(Span(START, START + timedelta(days=60)))
+
+    assert not deleted(project)
+    assert project.orders() == expected(loaded.orders())
+
+
+def test_an_order_that_is_rejected_now_is_not_taken_for_deleted(
+    project: Project, loaded: Shop
+) -> None:
+    """The API has it: it waits in orders_rejected."""
+    loaded.put(order(5, order_id="A-0006", last_modified_date=order(6)["last_modified_date"]))
+    loaded.put(order(5) | {"last_modified_date": None})
+    repaired(Span(START, START + timedelta(hours=10)))
+
+    assert deleted(project) <= {"A-0005"}
+
+
+@pytest.mark.parametrize("harm", ["DROP TABLE ecommerce.orders", "DELETE FROM ecommerce.orders"])
+def test_a_table_that_is_gone_is_repaired(project: Project, loaded: Shop, harm: str) -> None:
+    """Whatever was done to it: after a repair it is as the shop."""
+    project.execute(harm)
+
+    repaired()
+
+    assert project.orders() == expected(loaded.orders())
+    assert compared().differences == ()
+
+
+def test_random_harm_is_found_and_mended(project: Project, loaded: Shop) -> None:
+    """Orders lost here and deleted there, in many places, while the shop goes on."""
+    project.execute(
+        "DELETE FROM ecommerce.orders WHERE hash(order_id) % 10 = 3 AND order_id < 'A-0500'"
+    )
+    gone = [f"A-{n:04}" for n in range(500, 1000, 37)]
+    for key in gone:
+        loaded.delete(key)
+    loaded.change(modify=10, new=5)
+    known = set(project.orders())
+
+    repaired()
+
+    there = expected(loaded.orders())
+    assert {key: row for key, row in project.orders().items() if key in there} == there
+    assert deleted(project) == set(gone) & known
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"total_path": ""}, "reports no total"),
+        ({"params": {"modified_since": "{start}", "sort": "last_modified_date"}}, "no parameter"),
+        ({"params": {}, "paging": "offset"}, "no parameter"),
+    ],
+)
+def test_an_api_that_cannot_be_compared_is_said_to_be(
+    project: Project, shop: OpenShop, settings: dict[str, Any], why: str
+) -> None:
+    """Passing in silence would look like a comparison."""
+    store = shop(orders=0)
+    store.put(*(order(n) for n in range(20)))
+    project.set(**settings)
+    project.synchronise()
+
+    assert why in (compared().not_compared or "")
+
+
+def test_before_the_first_load_there_is_nothing_to_compare(shop: OpenShop) -> None:
+    """An empty warehouse beside a full shop is not a difference; it has not been loaded."""
+    shop(orders=10)
+
+    assert compared().not_compared == "Nothing has been loaded yet."
+
+
+def test_the_search_ends_where_everything_differs(project: Project, loaded: Shop) -> None:
+    """Half of the table lost: the windows are told as far as they were narrowed, within a limit."""
+    project.execute("DELETE FROM ecommerce.orders WHERE hash(order_id) % 2 = 0")
+    project.set(page_size=2)
+
+    found = compared()
+
+    assert found.requests <= MOST_REQUESTS
+    assert sum(one.in_api for one in found.differences) >= 900
+    repaired()
+    assert project.orders() == expected(loaded.orders())
+
+
+def test_a_field_of_the_api_can_mark_an_order_deleted(project: Project, shop: OpenShop) -> None:
+    """Shops that delete softly go on listing the order, with a flag or a date."""
+    store = shop(orders=0)
+    store.put(order(1, meta={"removed": True}), order(2, meta={"removed": False}), order(900))
+    project.set(soft_delete_path="meta.removed")
+    project.synchronise()
+
+    assert deleted(project) == {"A-0001"}
+    assert compared().differences == (), "the API still has it"
+    store.put(order(1, last_modified_date=datetime.now(UTC).isoformat(), meta={}))
+    project.synchronise()
+    assert not deleted(project)
+
+
+def test_a_field_named_like_the_mark_is_another_column(project: Project, shop: OpenShop) -> None:
+    """Only the setting makes a field a mark: what the API means by its own is not for us to guess."""
+    store = shop(orders=0)
+    store.put(order(1, deleted_at="2026-01-05T00:00:00Z"))
+
+    project.synchronise()
+
+    assert not deleted(project)
+    assert project.scalar("SELECT api_deleted_at FROM ecommerce.orders") is not None
+
+
+def test_windows_that_touch_are_read_in_one_run() -> None:
+    """Each run costs its opening and its closing."""
+    at = [START + timedelta(days=n) for n in range(5)]
+    spans = [Span(at[0], at[1]), Span(at[1], at[2]), Span(at[3], at[4])]
+
+    assert joined(spans) == (Span(at[0], at[2]), Span(at[3], at[4]))
