@@ -204,6 +204,9 @@ class _Run:
         self._load += seconds()
 
     def result(self) -> Synchronisation:
+        if self._watermark_before is None and self._rows.orders:
+            for path in sorted(self._reading.personal.unseen):
+                self._log(f"personal_data: no order has {path}. Is it spelt as in the response?")
         with self._warehouse() as warehouse:  # a new one, which sees what was loaded
             after = Counts(warehouse, self._settings)
             rows, loaded, newest = after.rows(), after.loaded_by(self._loads), after.newest()

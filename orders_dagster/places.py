@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from orders_dagster.values import LIST, Path, clean
+from orders_dagster.values import DEEPEST, LIST, Path, clean
 
 ORDERS = "orders"
 DELETED_AT = "deleted_at"
 """The column of `orders` that says since when the shop no longer has an order. A field of that name in
 the API's answers is another thing, and gets a column of another name."""
-DEEPEST = 60  # levels; what is nested deeper is nobody's order, and ends Python's recursion
 
 
 @dataclass

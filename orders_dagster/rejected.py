@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from orders_dagster.cursor import value_at
-from orders_dagster.values import clean
+from orders_dagster.values import DEEPEST, clean
 
 REJECTED_TABLE = "orders_rejected"
 
@@ -41,6 +41,15 @@ class Rejected:
         }
 
 
+def _down_to(value: Any, levels: int) -> Any:
+    """What can be shown of an order that is nested so deep that nothing can write it out."""
+    if isinstance(value, dict):
+        return {k: _down_to(v, levels - 1) for k, v in value.items()} if levels else "..."
+    if isinstance(value, list):
+        return [_down_to(one, levels - 1) for one in value] if levels else "..."
+    return value
+
+
 def exact_json(value: Any) -> str:
     """JSON text with every number as it came; json writes Decimals only as text."""
 
@@ -49,5 +58,8 @@ def exact_json(value: Any) -> str:
             return f"\0{number}\0"
         raise TypeError(type(number).__name__)
 
-    text = json.dumps(value, default=mark, ensure_ascii=False, sort_keys=True)
+    try:
+        text = json.dumps(value, default=mark, ensure_ascii=False, sort_keys=True)
+    except RecursionError:
+        return exact_json(_down_to(value, DEEPEST))
     return clean(re.sub(r'"\\u0000([-+.\dE]+)\\u0000"', r"\1", text))

@@ -24,7 +24,6 @@ import pyarrow as pa
 from orders_dagster.arrays import array_at_once, array_of
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 from orders_dagster.places import (
-    DEEPEST,
     DELETED_AT,
     FieldPlace,
     ListPlace,
@@ -36,7 +35,7 @@ from orders_dagster.places import (
     path_of,
 )
 from orders_dagster.rejected import Rejected
-from orders_dagster.values import Path, Values, clean, fits_integer
+from orders_dagster.values import DEEPEST, Path, Values, clean, fits_integer
 
 ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
     "_dlt_id",

@@ -43,6 +43,12 @@ SECTION = ("sources", "orders")
 MAY_BE_EMPTY = ("total_path",)  # says that the API reports no total
 CURSOR_FORMATS = ("iso", "epoch_seconds", "epoch_milliseconds", "rfc2822")
 
+SHORTEST_KEY = 32  # characters of personal_data_key; what can be guessed undoes the hashes
+NEW_KEY = (
+    'A new one: python -c "import secrets; print(secrets.token_hex(32))". Keep it: with another key '
+    "the same value has another hash"
+)
+
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -147,6 +153,9 @@ class OrdersSettings(_Table):
         "sort": "last_modified_date",
     }
 
+    personal_data: dict[str, Literal["hash", "mask", "drop"]] = {}  # as above
+    personal_data_key: Secret | None = None
+
     retry: Retry = Field(default_factory=Retry)
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60
     max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
@@ -203,6 +212,31 @@ class OrdersSettings(_Table):
     def _is_a_path(cls, value: str) -> str:
         return value.removeprefix("$.")
 
+    @field_validator("personal_data", mode="before")
+    @classmethod
+    def _paths_joined(cls, value: Any) -> Any:
+        return dict(_flat(value)) if isinstance(value, dict) else value
+
+    @field_validator("personal_data")
+    @classmethod
+    def _names_fields(cls, value: dict[str, str]) -> dict[str, str]:
+        for path in value:
+            if not all(path.split(".")):
+                raise ValueError(f"{path!r} is no path such as customer.email")
+            if re.search(r"\[[\d*]*\]|(^|\.)\*(\.|$)", path):
+                raise ValueError(
+                    f"{path!r} names the elements of a list. Leave that out: items.note is the note "
+                    "of each item"
+                )
+        return value
+
+    @field_validator("personal_data_key")
+    @classmethod
+    def _is_no_guess(cls, value: Secret | None) -> Secret | None:
+        if value is not None and len(value.get_secret_value()) < SHORTEST_KEY:
+            raise ValueError(f"must have at least {SHORTEST_KEY} characters. {NEW_KEY}")
+        return value
+
     @field_validator("schedule")
     @classmethod
     def _is_a_cron_schedule(cls, value: str) -> str:
@@ -221,6 +255,35 @@ class OrdersSettings(_Table):
         if self.paging == "seek" and self.page_size == 1:
             raise ValueError('page_size: paging = "seek" needs pages of at least 2 orders')
         return self
+
+    @model_validator(mode="after")
+    def _orders_can_be_told_apart(self) -> OrdersSettings:
+        for path in self.personal_data:
+            for setting in ("primary_key", "cursor_path"):
+                needed = getattr(self, setting)
+                if f"{needed}.".startswith(f"{path}.") or path.startswith(f"{needed}."):
+                    raise ValueError(
+                        f"personal_data: {path} covers {needed}, the {setting}, without which no "
+                        f"order can be merged. Take {path} out, or name the fields beside it"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _a_hash_has_a_key(self) -> OrdersSettings:
+        if "hash" in self.personal_data.values() and self.personal_data_key is None:
+            problem = missing("personal_data_key").removeprefix("sources.orders.")
+            raise ValueError(f"{problem} {NEW_KEY}")
+        return self
+
+
+def _flat(table: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths of fields: TOML makes tables in tables of `customer.email` without quotes."""
+    for name, value in table.items():
+        path = f"{outer}{str(name).removeprefix('$.')}"
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{path}.")
+        else:
+            yield path, value
 
 
 def read_settings(**overrides: Any) -> OrdersSettings:
@@ -452,6 +515,7 @@ def _is_placeholder(value: Any) -> bool:
 def _may_be_shown(key: str, value: Any) -> bool:
     """Numbers, and texts that cannot hold a secret: no table, no credential, no address with one."""
     secrets = {"client_secret", "token", "api_key", "password", "client_id", "username"}
+    secrets.add("personal_data_key")
     table, _, name = key.rpartition(".")
     if isinstance(value, str):
         holds_more = key in ("auth", "retry", "params", "auth.extra") or table in ("params", "auth")

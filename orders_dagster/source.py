@@ -32,6 +32,7 @@ from orders_dagster.api.query import can_end, depending_on, templates
 from orders_dagster.api.session import ApiSession, Traffic
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import step_of, write_time
+from orders_dagster.personal import PersonalData
 from orders_dagster.places import ORDERS
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
@@ -66,6 +67,7 @@ class Reading:
         settings = self.settings
         self.traffic = Traffic()
         self.connection: Connection = connect(settings, self.traffic)
+        self.personal = personal_data(settings)
         self.shape = PageShape.of(settings, self.connection.session.redact)
         self.windows = Windows(self.start, self.started_at, window_size(settings), self.end)
 
@@ -74,8 +76,14 @@ def orders_source(reading: Reading) -> DltSource:
     """Build the source of the next load. Touches neither the network nor the warehouse until it is
     iterated."""
     settings, windows, session = reading.settings, reading.windows, reading.connection.session
-    started_at = reading.started_at if reading.end is None else None
-    step = Step(reading.rows, windows, started_at, reading.times_of, reading.on_orders)
+    step = Step(
+        reading.rows,
+        reading.personal,
+        windows,
+        reading.started_at if reading.end is None else None,
+        reading.times_of,
+        reading.on_orders,
+    )
     config: dict[str, Any] = {
         "client": {
             "base_url": settings.base_url,
@@ -152,6 +160,12 @@ def window_size(settings: OrdersSettings) -> WindowSize:
         step_of(settings.cursor_format),
         can_end(templates(settings.params)),
     )
+
+
+def personal_data(settings: OrdersSettings) -> PersonalData:
+    """What is personal in an order, and what is done with it, as the settings say."""
+    key = settings.personal_data_key
+    return PersonalData(settings.personal_data, key.get_secret_value().encode() if key else b"")
 
 
 def stopping_others(step: Step, session: ApiSession) -> Callable[..., Iterator[Any]]:

@@ -20,6 +20,7 @@ from dlt.common.storages.load_package import LoadPackageStateInjectableContext, 
 from dlt.extract.hints import TResourceHints
 
 from orders_dagster.load_files import LoadFiles
+from orders_dagster.personal import PersonalData
 from orders_dagster.places import ORDERS
 from orders_dagster.rejected import REJECTED_TABLE, Rejected
 from orders_dagster.rows import Rows
@@ -36,6 +37,7 @@ class Step:
     """One load, while it is extracted. dlt calls it from one thread.
 
     Args:
+        personal: covers what is personal in the orders, before anything is made of them.
         started_at: the time the watermark never passes, UTC; None for a run that does not move it.
         times_of: the modification dates of those of some orders that are in the warehouse, by the key.
         on_orders: called with the number of orders that have arrived.
@@ -44,12 +46,14 @@ class Step:
     def __init__(
         self,
         rows: Rows,
+        personal: PersonalData,
         windows: Windows,
         started_at: datetime | None,
         times_of: TimesOf,
         on_orders: Callable[[int], None],
     ) -> None:
         self._rows = rows
+        self._personal = personal
         self._windows = windows
         self._started_at = started_at
         self._times_of = times_of
@@ -60,7 +64,7 @@ class Step:
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
         """The orders of a window in the order they were read; yields those that are rejected."""
         assert not self._is_finished, "orders arrived after the files of the load were closed"
-        made = self._rows.of(orders)
+        made = self._rows.of(self._personal.protect(orders))
         for rejected in made.rejected:
             yield rejected_row(rejected, self._rows.primary_key)
         if made.batches:

@@ -20,6 +20,9 @@ Path = tuple[str, ...]
 LIST = "[]"
 """Stands in a path between the name of a list and the fields of its elements."""
 
+DEEPEST = 60
+"""Levels of an order; what is nested deeper is nobody's order, and ends Python's recursion."""
+
 _TEXTUAL = ("text", "json")
 
 # dlt's decimal column is DECIMAL(38, 9).

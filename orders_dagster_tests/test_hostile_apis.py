@@ -222,7 +222,12 @@ def test_rows_that_cannot_be_made_let_nobody_send_any_more(
     reading = reading_of(read_settings())
     session = reading.connection.session
     step = Step(
-        reading.rows, reading.windows, reading.started_at, reading.times_of, reading.on_orders
+        reading.rows,
+        reading.personal,
+        reading.windows,
+        reading.started_at,
+        reading.times_of,
+        reading.on_orders,
     )
     no_list: Any = 5
 

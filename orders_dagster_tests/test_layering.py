@@ -22,6 +22,7 @@ PLAIN = (
     "arrays",
     "places",
     "rejected",
+    "personal",
     "rows",
     "warehouse",
     "columns",
@@ -158,7 +159,7 @@ def test_the_embedded_elt_package_is_imported_in_one_module(module: str) -> None
 
 
 @pytest.mark.parametrize(
-    "module", ["errors", "cursor", "values", "places", "rejected", "arrays", "rows"]
+    "module", ["errors", "cursor", "values", "places", "rejected", "personal", "arrays", "rows"]
 )
 def test_what_happens_to_an_order_knows_neither_dlt_nor_http(module: str) -> None:
     """Times and rows are rules, to be read and tested without a pipeline or an API."""

@@ -968,6 +968,18 @@ def test_an_order_that_is_nested_too_deep_does_not_keep_the_others_away() -> Non
     assert [one.reason for one in made.rejected] == [too_deep, too_deep, NO_KEY]
 
 
+def test_an_order_that_nothing_can_write_out_is_still_rejected() -> None:
+    """Read at the bottom of the stack and written near its end, it would fail the run instead."""
+    deep: Any = 1
+    for _ in range(980):
+        deep = [deep]
+
+    rejected = rejection_of(order(0, x=deep)).row("order_id", T)
+
+    assert rejected["order_id"] == "0"
+    assert '"..."' in rejected["order_json"]
+
+
 @pytest.mark.parametrize("levels", range(56, 64))
 @pytest.mark.parametrize("kind", ["objects", "lists", "objects in lists"])
 def test_what_is_too_deep_is_rejected_and_what_is_not_is_loaded(levels: int, kind: str) -> None:

@@ -49,6 +49,8 @@ DEFAULTS: dict[str, Any] = {
         "modified_before": "{end}",
         "sort": "last_modified_date",
     },
+    "personal_data": {},
+    "personal_data_key": None,
     "retry": {
         "status_codes": (429, 500, 502, 503, 504),
         "max_retries": 3,
@@ -154,6 +156,8 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "total_path": "paging.count",
         "paging": "offset",
         "params": {"since": "{start}", "open": True, "version": 2},
+        "personal_data": {"customer.email": "hash", "note": "drop"},
+        "personal_data_key": "s3cret-value-of-32-characters-or-more",
         "retry__status_codes": [500],
         "retry__max_retries": "0",
         "retry__backoff_factor": "0.25",
@@ -171,7 +175,9 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
 
     assert settings.client_secret is not None
     assert settings.client_secret.get_secret_value() == "s3cret-value"
-    assert settings.model_dump(exclude={"client_secret"}) == {
+    assert settings.personal_data_key is not None
+    assert settings.personal_data_key.get_secret_value().startswith("s3cret-value-of-32")
+    assert settings.model_dump(exclude={"client_secret", "personal_data_key"}) == {
         "base_url": "https://shop.example.com",
         "path": "/orders",
         "data_selector": "data.sales",
@@ -194,6 +200,7 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "total_path": "paging.count",
         "paging": "offset",
         "params": {"since": "{start}", "open": True, "version": 2},
+        "personal_data": {"customer.email": "hash", "note": "drop"},
         "retry": {"status_codes": (500,), "max_retries": 0, "backoff_factor": 0.25},
         "request_timeout_seconds": 7.5,
         "max_requests_per_second": 3,
@@ -263,6 +270,43 @@ def test_settings_are_read_from_secrets_toml_and_config_toml(toml: Toml) -> None
     assert (settings.page_size, settings.lag_seconds) == (50, 1.5)
     assert settings.params == {"where": 'changed >= "{start}"'}
     assert settings.retry == Retry(status_codes=(500, 503))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[sources.orders]\npersonal_data = { "customer.email" = "mask", note = "drop" }',
+        '[sources.orders.personal_data]\n"$.customer.email" = "mask"\nnote = "drop"',
+        '[sources.orders.personal_data]\ncustomer.email = "mask"\nnote = "drop"',
+        '[sources.orders.personal_data.customer]\nemail = "mask"\n'
+        '[sources.orders.personal_data]\nnote = "drop"',
+    ],
+)
+def test_the_paths_of_personal_data_are_written_with_or_without_quotes(
+    project: Project, toml: Toml, table: str
+) -> None:
+    """TOML makes a table of `customer.email` without quotes; a field missed by that would be loaded."""
+    project.set(**CREDENTIALS)
+    toml(config=table)
+
+    assert read_settings().personal_data == {"customer.email": "mask", "note": "drop"}
+
+
+@pytest.mark.parametrize(
+    "table", ['customer.email = "hush"', "customer = {}", '"customer.email" = true']
+)
+def test_personal_data_is_hashed_masked_or_dropped(
+    project: Project, toml: Toml, table: str
+) -> None:
+    """Anything else is named with its path, and is not taken for "leave it"."""
+    project.set(**CREDENTIALS)
+    toml(config=f"[sources.orders.personal_data]\n{table}")
+
+    (problem,) = refusal().problems
+
+    assert problem.startswith("sources.orders.personal_data.customer")
+    assert "(from .dlt/config.toml)" in problem
+    assert "should be 'hash', 'mask' or 'drop'" in problem
 
 
 @pytest.mark.parametrize("key", ["page_size", "retry.max_retries"])
@@ -371,6 +415,9 @@ def test_an_empty_total_path_is_a_value(project: Project, toml: Toml, place: str
         ("paging", "cursor", "'seek' or 'offset'"),
         ("params", '{"modified_since": ', "valid dictionary"),
         ("params", '["{start}"]', "valid dictionary"),
+        ("personal_data", "customer.email", "valid dictionary"),
+        ("personal_data", '{"customer..email": "mask"}', "is no path such as customer.email"),
+        ("personal_data_key", "short", "at least 32 characters"),
         ("retry", "3", "valid dictionary"),
         ("retry.status_codes", "503", "valid tuple"),
         ("retry.status_codes", "[200]", "greater than or equal to 400"),
@@ -426,6 +473,7 @@ def test_a_value_of_the_wrong_type_is_named_with_its_file(
     [
         ("client_secret", "oauth2_client_credentials"),
         ("client_id", "oauth2_client_credentials"),
+        ("personal_data_key", "oauth2_client_credentials"),
         ("auth.token", "bearer"),
         ("auth.password", "http_basic"),
     ],
