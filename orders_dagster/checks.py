@@ -1,12 +1,13 @@
 """The asset checks: what is asked of the tables after each load.
 
-Each check is a query for offenders, and passes if there is none. All run in one step over one
-connection, through dlt's own client, so that they hold on any SQL destination. Business rules do
+Each check looks for offenders, most by a query, and passes if there is none. All run in one step over
+one connection, through dlt's own client, so that they hold on any SQL destination. Business rules do
 not belong here: these are promises about the loading.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    DagsterInstance,
     Failure,
     MetadataValue,
     TableColumn,
@@ -30,22 +32,55 @@ from orders_dagster.columns import column_name
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import OrdersError
 from orders_dagster.places import ORDERS
+from orders_dagster.records import evaluations, loads_in, materializations
 from orders_dagster.rejected import REJECTED_TABLE
-from orders_dagster.settings import OrdersSettings, read_settings
+from orders_dagster.schema_changes import Change, changes
+from orders_dagster.settings import CheckSeverity, OrdersSettings, read_settings
 from orders_dagster.tables import orders_tables
+from orders_dagster.volume import (
+    ENOUGH_WEEKS,
+    SHORTEST_PERIOD,
+    WEEK,
+    WEEKS,
+    Usual,
+    orders_in,
+    usual,
+)
 from orders_dagster.warehouse import Warehouse, open_warehouse
 
 SAMPLE = 20
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""The clocks of the shop and of this machine differ; a minute ahead is no fault of the data."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One check asked of tables that exist: SQL for the offenders, and how many rows it looks at."""
+    """One check asked of tables that exist: SQL for the offenders, and how many rows it looks at.
+
+    Attributes:
+        by: a column of the offenders that they are also counted by.
+    """
 
     sql: str
     rows_looked_at: int
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check has found: it passes if there are no offenders.
+
+    Attributes:
+        asked: SQL, or in words what was compared with what.
+        columns, sample: the first offenders, or whatever shows what the number means.
+        more: what else is kept with the evaluation.
+    """
+
+    asked: str | MetadataValue
+    rows_looked_at: int
+    offenders: int
+    columns: Sequence[str]
+    sample: Sequence[Sequence[Any]]
+    description: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +90,7 @@ class Tables:
     Attributes:
         existing: the tables there are now, with their columns.
         parents: the table each child table belongs to.
+        instance: Dagster's records, for what is compared with earlier runs.
     """
 
     warehouse: Warehouse
@@ -62,6 +98,7 @@ class Tables:
     existing: dict[str, Sequence[str]]
     parents: dict[str, str]
     now: datetime
+    instance: DagsterInstance
 
     def has(self, table: str, *columns: str) -> bool:
         return set(columns) <= set(self.existing.get(table, ())) and table in self.existing
@@ -84,13 +121,52 @@ class Tables:
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its name and meaning, and the question, None while there is no table to ask."""
+    """A check: its name and meaning, and how it looks; it finds None while there is no table."""
 
     name: str
     description: str
-    severity: AssetCheckSeverity
-    ask: Callable[[Tables], Question | None]
+    find: Callable[[Tables], Found | None]
     blocking: bool = False
+
+    def severity(self, settings: CheckSeverity) -> AssetCheckSeverity:
+        return AssetCheckSeverity[getattr(settings, self.name).upper()]
+
+
+def by_sql(ask: Callable[[Tables], Question | None]) -> Callable[[Tables], Found | None]:
+    """A check that is a query for offenders."""
+
+    def find(tables: Tables) -> Found | None:
+        question = ask(tables)
+        return None if question is None else _offenders(tables.warehouse, question)
+
+    return find
+
+
+def _offenders(warehouse: Warehouse, question: Question) -> Found:
+    """The first offenders, and how many there are: that is asked only if there are more than can be
+    shown, since most questions look at every row, and most find nothing."""
+    columns, sample = warehouse.head(question.sql, SAMPLE + 1)
+    offenders = len(sample)
+    if offenders > SAMPLE:
+        offenders = int(warehouse.scalar(f"SELECT COUNT(*) FROM ({question.sql}) offenders"))
+    more = {}
+    if offenders and question.by:
+        by = warehouse.column(question.by)
+        counted = f"SELECT {by}, COUNT(*) FROM ({question.sql}) offenders GROUP BY {by}"
+        more["by_reason"] = _table(
+            [question.by, "orders"], sorted(warehouse.query(counted), key=lambda row: -row[1])
+        )
+    return Found(
+        asked=MetadataValue.md(f"```sql\n{question.sql}\n```"),
+        rows_looked_at=question.rows_looked_at,
+        offenders=offenders,
+        columns=columns,
+        sample=sample[:SAMPLE],
+        description=f"{offenders:,} of {question.rows_looked_at:,} rows offend."
+        if offenders
+        else None,
+        more=more,
+    )
 
 
 def order_id_unique(tables: Tables) -> Question | None:
@@ -115,26 +191,37 @@ def order_id_not_null(tables: Tables) -> Question | None:
 
 
 def items_belong_to_an_order(tables: Tables) -> Question | None:
-    children = [table for table in tables.parents if tables.has(table)]
+    of = tables.parents
+    children = [table for table in of if tables.has(table)]
     if not children:
         return None
+    asked = " UNION ALL ".join(
+        _without_parent(tables, parent, [child for child in children if of[child] == parent])
+        for parent in dict.fromkeys(of[child] for child in children)
+    )
+    return Question(asked, sum(tables.count(child) for child in children))
+
+
+def _without_parent(tables: Tables, parent: str, children: Sequence[str]) -> str:
+    """Rows of children of one table, which is read once for all of them."""
     name, column = tables.warehouse.name, tables.warehouse.column
     parent_id, own_id = column("_dlt_parent_id"), column("_dlt_id")
-    questions = []
-    for child in children:
-        parent = tables.parents[child]
-        asked = f"SELECT '{child}' AS {column('in_table')}, c.{parent_id} FROM {name(child)} c"
-        if tables.has(parent):
-            asked += f" LEFT JOIN {name(parent)} p ON c.{parent_id} = p.{own_id}"
-            asked += f" WHERE p.{own_id} IS NULL"
-        questions.append(asked)
-    return Question(" UNION ALL ".join(questions), sum(tables.count(child) for child in children))
+    rows = " UNION ALL ".join(
+        f"SELECT '{child}' AS {column('in_table')}, {parent_id} FROM {name(child)}"
+        for child in children
+    )
+    if not tables.has(parent):
+        return rows
+    return (
+        f"SELECT c.{column('in_table')}, c.{parent_id} FROM ({rows}) c "
+        f"LEFT JOIN {name(parent)} p ON c.{parent_id} = p.{own_id} WHERE p.{own_id} IS NULL"
+    )
 
 
 def last_modified_not_in_future(tables: Tables) -> Question | None:
     if not tables.has(ORDERS):
         return None
-    limit = _literal(tables.now + CLOCK_TOLERANCE)
+    limit = _literal(tables.now + timedelta(minutes=tables.settings.clock_tolerance_minutes))
     return Question(
         f"SELECT {tables.key}, {tables.cursor} FROM {tables.orders} WHERE {tables.cursor} > {limit}",
         tables.count(ORDERS),
@@ -169,37 +256,135 @@ def no_rejected_orders(tables: Tables) -> Question | None:
             f"WHERE CAST(o.{tables.key} AS VARCHAR) = r.{column('order_id')} "
             f"AND o.{load} >= r.{load})"
         )
-    return Question(asked, tables.count(REJECTED_TABLE))
+    return Question(asked, tables.count(REJECTED_TABLE), by="reason")
 
 
-ERROR, WARN = AssetCheckSeverity.ERROR, AssetCheckSeverity.WARN
+def volume_as_expected(tables: Tables) -> Found | None:
+    return volume(tables.instance, tables.settings.volume_factor)
+
+
+def volume(instance: DagsterInstance, factor: float) -> Found | None:
+    """From Dagster's records alone: what the last load brought, and what is usual at its time."""
+    latest = materializations(instance, limit=2)
+    if not latest:
+        return None
+    end = latest[0].at
+    # By a schedule that runs once a day a day is compared, not an hour of it.
+    start = min([end - SHORTEST_PERIOD, *(load.at for load in latest[1:])])
+    periods = [(start - n * WEEK, end - n * WEEK) for n in range(WEEKS + 1)]
+    found = [loads_in(instance, *period) for period in periods]
+    now, *before = [
+        None if loads is None else orders_in(loads, *period)
+        for loads, period in zip(found, periods, strict=True)
+    ]
+    weeks = [orders for orders in before if orders is not None]
+    count = latest[0].new + latest[0].updated if now is None else now
+    expected = usual(weeks, factor)
+    return Found(
+        asked="New and updated orders of the last materialization's time, an hour at least, against "
+        f"the median of the same time in the {WEEKS} weeks before.",
+        rows_looked_at=sum(len(loads or ()) for loads in found),
+        offenders=int(expected is not None and not expected.holds(count)),
+        columns=["from", "to", "orders"],
+        sample=[
+            (*period, None if orders is None else round(orders))
+            for period, orders in zip(periods, (count, *before), strict=True)
+        ],
+        description=_volume(count, (start, end), weeks, expected, factor),
+    )
+
+
+def _volume(
+    count: float,
+    period: tuple[datetime, datetime],
+    weeks: Sequence[float],
+    expected: Usual | None,
+    factor: float,
+) -> str:
+    """The numbers, and where they come from."""
+    start, end = (f"{time:%Y-%m-%d %H:%M}" for time in period)
+    counted = f"{count:,.0f} orders were new or updated from {start} to {end} UTC."
+    if expected is None:
+        return (
+            f"{counted} Nothing to compare them with yet: {len(weeks)} of the {WEEKS} weeks before "
+            f"are on record, {ENOUGH_WEEKS} are needed."
+        )
+    return (
+        f"{counted} {expected.orders:,.0f} are usual: the median of the same time in earlier weeks "
+        f"({', '.join(f'{week:,.0f}' for week in weeks)}). With volume_factor = {factor:g} "
+        f"and what counts vary by chance, {math.ceil(expected.lowest):,} to {math.floor(expected.highest):,} "
+        "are as expected."
+    )
+
+
+def schema_stable(tables: Tables) -> Found | None:
+    """The columns in the warehouse, against those that the evaluation before this one has kept."""
+    now = tables.warehouse.types([name for name in tables.existing if name != REJECTED_TABLE])
+    if not now:
+        return None
+    earlier = evaluations(tables.instance, "schema_stable", limit=SAMPLE)
+    last = next((one for one in earlier if one.metadata.get("columns")), None)
+    found = changes(last.metadata["columns"], now) if last else []
+    since = f"{last.at:%Y-%m-%d %H:%M:%S} UTC" if last else ""
+    return Found(
+        asked="The columns of the tables, against those of the check before.",
+        rows_looked_at=sum(map(len, now.values())),
+        offenders=len(found),
+        columns=Change._fields,
+        sample=found[:SAMPLE],
+        description=f"{len(found)} changes since {since}."
+        if found
+        else f"As they were at {since}."
+        if last
+        else "The first look at them.",
+        more={"columns": MetadataValue.json(now)},
+    )
+
 
 CHECKS = (
-    Check("order_id_unique", "No order is in the table twice.", ERROR, order_id_unique, True),
-    Check("order_id_not_null", "Every order has its id.", ERROR, order_id_not_null, True),
+    Check(
+        "order_id_unique",
+        "No order is in the table twice.",
+        by_sql(order_id_unique),
+        blocking=True,
+    ),
+    Check(
+        "order_id_not_null",
+        "Every order has its id.",
+        by_sql(order_id_not_null),
+        blocking=True,
+    ),
     Check(
         "items_belong_to_an_order",
         "Every row of a child table belongs to a row of its parent.",
-        ERROR,
-        items_belong_to_an_order,
+        by_sql(items_belong_to_an_order),
     ),
     Check(
         "last_modified_not_in_future",
-        "No order was modified later than now (5 minutes are allowed for clocks that differ).",
-        WARN,
-        last_modified_not_in_future,
+        "No order was modified later than now (`clock_tolerance_minutes` are allowed for clocks that "
+        "differ).",
+        by_sql(last_modified_not_in_future),
     ),
     Check(
         "freshness",
         "The newest order was modified within `freshness_hours`.",
-        WARN,
-        freshness,
+        by_sql(freshness),
     ),
     Check(
         "no_rejected_orders",
         "No order waits in `orders_rejected`.",
-        WARN,
-        no_rejected_orders,
+        by_sql(no_rejected_orders),
+    ),
+    Check(
+        "volume_as_expected",
+        "As many orders came as in the same hours of earlier weeks, give or take `volume_factor`. "
+        "Passes until there are three of them.",
+        volume_as_expected,
+    ),
+    Check(
+        "schema_stable",
+        "No table or column was added, dropped, changed in type or split since the check before.",
+        schema_stable,
     ),
 )
 
@@ -227,7 +412,7 @@ def orders_checks() -> AssetChecksDefinition:
                 orders_pipeline(wait, log) as pipeline,
                 open_warehouse(pipeline, wait, log) as warehouse,
             ):
-                tables = tables_now(warehouse, settings)
+                tables = tables_now(warehouse, settings, context.instance)
                 for check in CHECKS:
                     if check.name in selected:
                         yield verdict(check, tables)
@@ -237,7 +422,7 @@ def orders_checks() -> AssetChecksDefinition:
     return run_checks
 
 
-def tables_now(warehouse: Warehouse, settings: OrdersSettings) -> Tables:
+def tables_now(warehouse: Warehouse, settings: OrdersSettings, instance: DagsterInstance) -> Tables:
     """The tables as they are in the warehouse, whatever dlt's local files say."""
     warehouse.pipeline.sync_destination()
     schema = warehouse.pipeline.schemas.get(ORDERS)
@@ -249,41 +434,38 @@ def tables_now(warehouse: Warehouse, settings: OrdersSettings) -> Tables:
         {table: columns for table, columns in existing.items() if columns},
         {table: str(schema.tables[table].get("parent")) for table in names[1:-1]} if schema else {},
         datetime.now(UTC),
+        instance,
     )
 
 
 def verdict(check: Check, tables: Tables) -> AssetCheckResult:
-    """Ask, and put what was asked and what was found into the result."""
-    question = check.ask(tables)
-    if question is None:
+    """Look, and put what was asked and what was found into the result."""
+    found = check.find(tables)
+    severity = check.severity(tables.settings.check_severity)
+    if found is None:
         return AssetCheckResult(
             check_name=check.name,
             passed=True,
-            severity=check.severity,
-            description="There is no table to ask yet.",
+            severity=severity,
+            description="There is nothing to look at yet.",
             metadata={"rows_looked_at": 0, "offenders": 0},
         )
-    counted = f"SELECT COUNT(*) FROM ({question.sql}) offenders"
-    offenders = int(tables.warehouse.scalar(counted))
     return AssetCheckResult(
         check_name=check.name,
-        passed=offenders == 0,
-        severity=check.severity,
-        description=f"{offenders:,} of {question.rows_looked_at:,} rows offend."
-        if offenders
-        else None,
+        passed=found.offenders == 0,
+        severity=severity,
+        description=found.description,
         metadata={
-            "sql": MetadataValue.md(f"```sql\n{question.sql}\n```"),
-            "rows_looked_at": question.rows_looked_at,
-            "offenders": offenders,
-            "sample": _sample(tables.warehouse, question.sql),
+            "asked" if isinstance(found.asked, str) else "sql": found.asked,
+            "rows_looked_at": found.rows_looked_at,
+            "offenders": found.offenders,
+            "sample": _table(found.columns, found.sample),
+            **found.more,
         },
     )
 
 
-def _sample(warehouse: Warehouse, sql: str) -> MetadataValue:
-    """The first offenders as a table."""
-    names, rows = warehouse.head(sql, SAMPLE)
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> MetadataValue:
     return MetadataValue.table(
         [TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows],
         TableSchema([TableColumn(name) for name in names]),

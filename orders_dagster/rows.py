@@ -81,7 +81,7 @@ class Rows:
     """Turns the orders of one run into rows, and remembers what has to be known about them.
 
     Attributes:
-        soft_delete_path: the field by which the API marks an order deleted, "" for none.
+        soft_delete_path: the field by which the API marks an order deleted, if there is one.
         key_type: the type of the primary key (int or str), None before the first order.
         values: decides which column holds a value.
         naming: names the columns and tables.
@@ -100,7 +100,7 @@ class Rows:
     primary_key: str
     cursor_path: str
     cursor_format: str = "iso"
-    soft_delete_path: str = ""
+    soft_delete_path: str | None = None
     key_type: type | None = None
     values: Values = field(default_factory=Values)
     naming: Naming = field(default_factory=Naming)
@@ -220,7 +220,7 @@ class Rows:
     def _deleted_at(self, order: Order, modified: datetime) -> datetime | None:
         """Since when the API says that an order is deleted, as of its last modification; None if it
         is not. A mark is anything but null, false, 0 or an empty text; a date is taken for the time."""
-        mark = value_at(order, self.soft_delete_path)
+        mark = value_at(order, self.soft_delete_path or "")
         if mark in (None, False, 0, "", "0", "false", "False"):
             return None
         if isinstance(mark, str):

@@ -123,6 +123,27 @@ class Retry(_Table):
     backoff_factor: Annotated[float, Field(ge=0)] = 2.0
 
 
+Severity = Literal["warn", "error"]
+
+
+class CheckSeverity(_Table):
+    """What a failing check is, by its name. Whether it blocks what is downstream is not a setting, as
+    Dagster fixes that when the definitions are loaded; and a warning never does."""
+
+    order_id_unique: Severity = "error"
+    order_id_not_null: Severity = "error"
+    items_belong_to_an_order: Severity = "error"
+    last_modified_not_in_future: Severity = "warn"
+    freshness: Severity = "warn"
+    no_rejected_orders: Severity = "warn"
+    volume_as_expected: Severity = "warn"
+    schema_stable: Severity = "warn"
+
+
+TABLES: dict[str, type[_Table]] = {"retry": Retry, "check_severity": CheckSeverity}
+"""Settings that are tables of their own, beside `auth`, whose keys depend on its type."""
+
+
 class OrdersSettings(_Table):
     """The reference configuration; every default is the value of the table in the README."""
 
@@ -139,7 +160,7 @@ class OrdersSettings(_Table):
     cursor_path: Annotated[str, Field(min_length=1)] = "last_modified_date"
     cursor_format: str = "iso"
     initial_value: datetime = datetime(2000, 1, 1, tzinfo=UTC)
-    soft_delete_path: str = ""
+    soft_delete_path: str | None = None
     lag_seconds: Annotated[float, Field(ge=0, le=10 * 366 * 86_400)] = 300
 
     page_size: PositiveInt = 200
@@ -164,6 +185,9 @@ class OrdersSettings(_Table):
 
     schedule: str = "0 * * * *"
     freshness_hours: Annotated[float, Field(gt=0)] = 24
+    clock_tolerance_minutes: Annotated[float, Field(ge=0)] = 5
+    volume_factor: Annotated[float, Field(gt=1)] = 3
+    check_severity: CheckSeverity = Field(default_factory=CheckSeverity)
     warehouse_wait_seconds: Annotated[float, Field(ge=0)] = 300
 
     @field_validator("base_url", "token_url")
@@ -380,8 +404,8 @@ class _Lookup:
                 values |= self._nested(key, AUTH_TYPES[kind])
                 if isinstance(values.get(key), dict):
                     values[key].setdefault("type", kind)
-            elif name == "retry":
-                values |= self._nested(key, Retry)
+            elif name in TABLES:
+                values |= self._nested(key, TABLES[name])
             else:
                 hint = TSecretStrValue if "Secret" in str(field.annotation) else str
                 value = self.value(key, hint, of=of)
@@ -482,7 +506,7 @@ def _auth_type(values: Mapping[str, Any]) -> str:
 def _known_keys(values: Mapping[str, Any]) -> list[str]:
     auth = AUTH_TYPES.get(_auth_type(values), OAuth2ClientCredentials)
     nested = [f"auth.{name}" for name in auth.model_fields]
-    nested += [f"retry.{name}" for name in Retry.model_fields]
+    nested += [f"{table}.{name}" for table, model in TABLES.items() for name in model.model_fields]
     return [*OrdersSettings.model_fields, *nested]
 
 
@@ -518,6 +542,6 @@ def _may_be_shown(key: str, value: Any) -> bool:
     secrets.add("personal_data_key")
     table, _, name = key.rpartition(".")
     if isinstance(value, str):
-        holds_more = key in ("auth", "retry", "params", "auth.extra") or table in ("params", "auth")
+        holds_more = key in ("auth", "params", "auth.extra", *TABLES) or table in ("params", "auth")
         return name not in secrets and not holds_more and not {"@", "?"} & set(value)
     return isinstance(value, (int, float)) and name not in secrets

@@ -94,6 +94,16 @@ class Warehouse:
         )
         return {str(name) for (name,) in rows}
 
+    def types(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The columns of those tables that exist, with dlt's type of each. Asked of the destination."""
+        with self.pipeline.destination_client() as client:
+            found = dict(client.get_storage_tables(tables))  # type: ignore[attr-defined]
+        return {
+            table: {name: str(column.get("data_type")) for name, column in columns.items()}
+            for table, columns in found.items()
+            if columns
+        }
+
     def stored_schema(self, name: str) -> dlt.Schema | None:
         """dlt's schema of the tables as they are, also if no load into them was ever completed."""
         with self.pipeline.destination_client() as client:

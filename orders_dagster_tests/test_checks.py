@@ -13,13 +13,15 @@ from dagster import (
     DagsterInstance,
     Definitions,
     TableMetadataValue,
+    asset,
     define_asset_job,
     materialize,
 )
 
-from orders_dagster.assets import API, orders_assets
+from orders_dagster.assets import API, ORDERS_KEY, orders_assets
 from orders_dagster.checks import CHECKS, SAMPLE, orders_checks
 from orders_dagster.definitions import defs
+from orders_dagster.settings import CheckSeverity
 from orders_dagster_tests.world import Project, Shop
 
 OpenShop = Callable[..., Shop]
@@ -47,14 +49,14 @@ PLANTED = {
 }
 
 
-def run_checks() -> dict[str, AssetCheckEvaluation]:
+def run_checks(instance: DagsterInstance | None = None) -> dict[str, AssetCheckEvaluation]:
     """All checks on the tables as they are, without loading anything."""
     only_checks = define_asset_job("only_checks", AssetSelection.checks_for_assets("orders"))
     everything = Definitions(
         [API, orders_assets()], asset_checks=[orders_checks()], jobs=[only_checks]
     )
     result = everything.resolve_job_def("only_checks").execute_in_process(
-        instance=DagsterInstance.ephemeral(), raise_on_error=False
+        instance=instance or DagsterInstance.ephemeral(), raise_on_error=False
     )
     return {check.check_name: check for check in result.get_asset_check_evaluations()}
 
@@ -118,6 +120,27 @@ def test_a_rejected_order_warns_until_it_is_loaded(project: Project, shop: OpenS
     assert healed.passed
 
 
+def test_rejected_orders_are_counted_by_reason(project: Project, shop: OpenShop) -> None:
+    """One fault of the shop in a thousand orders is one line, not a thousand."""
+    store = shop(orders=10)
+    never = [
+        {"order_id": f"A-{n}", "last_modified_date": "never", "items": []}
+        for n in range(SAMPLE + 5)
+    ]
+    store.put({"order_id": "", "items": []}, *never)
+    project.synchronise()
+
+    check = run_checks()["no_rejected_orders"]
+
+    assert found(check)["offenders"] == SAMPLE + 6
+    by_reason = check.metadata["by_reason"]
+    assert isinstance(by_reason, TableMetadataValue)
+    assert [list(row.data.values()) for row in by_reason.records] == [
+        ["last_modified_date is not a readable time", SAMPLE + 5],
+        ["order_id is missing", 1],
+    ]
+
+
 def test_a_sample_of_the_offenders_is_shown(project: Project, shop: OpenShop) -> None:
     """A million offenders are counted, twenty are shown."""
     shop(orders=10)
@@ -158,7 +181,7 @@ def test_the_two_checks_of_the_key_are_errors_and_block() -> None:
     """Nothing downstream may be built on orders that are in the table twice."""
     graph = defs.resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
-    severity = {check.name: check.severity for check in CHECKS}
+    severity = {check.name: check.severity(CheckSeverity()) for check in CHECKS}
 
     assert blocking == {"order_id_unique", "order_id_not_null"}
     assert severity["order_id_unique"] == severity["order_id_not_null"] == AssetCheckSeverity.ERROR
@@ -196,3 +219,93 @@ def test_the_checks_ask_any_sql_destination(
     assert (second.new, second.rows_in_table) == (3, 53)
     assert {name for name, check in checks.items() if not check.passed} == set()
     assert found(checks["order_id_unique"])["rows_looked_at"] == 53
+
+
+def test_severities_are_settings(project: Project, shop: OpenShop) -> None:
+    """What wakes somebody up is theirs to say: one check is made an error, another a warning."""
+    shop(orders=10)
+    project.synchronise()
+    project.set(check_severity={"freshness": "error", "items_belong_to_an_order": "warn"})
+    for statement in (*PLANTED["freshness"], *PLANTED["items_belong_to_an_order"]):
+        project.execute(statement)
+
+    checks = run_checks()
+
+    failed = {name: check.severity for name, check in checks.items() if not check.passed}
+    assert failed == {
+        "freshness": AssetCheckSeverity.ERROR,
+        "items_belong_to_an_order": AssetCheckSeverity.WARN,
+    }
+
+
+def test_the_clock_tolerance_is_a_setting(project: Project, shop: OpenShop) -> None:
+    """A shop whose clock is known to be a quarter of an hour ahead is no news each hour."""
+    shop(orders=10)
+    project.synchronise()
+    for statement in PLANTED["last_modified_not_in_future"]:
+        project.execute(statement)
+    project.set(clock_tolerance_minutes=15)
+
+    assert run_checks()["last_modified_not_in_future"].passed
+
+
+def test_a_check_that_is_made_a_warning_holds_nothing_back(
+    project: Project, shop: OpenShop
+) -> None:
+    """Dagster blocks what is downstream by the severity of the result, whatever the definition says."""
+    shop(orders=10)
+    project.synchronise()
+    for statement in PLANTED["order_id_unique"]:
+        project.execute(statement)
+    project.set(check_severity={"order_id_unique": "warn"})
+
+    @asset(deps=[ORDERS_KEY])
+    def downstream() -> None:
+        """Something that is built on the orders."""
+
+    result = materialize(
+        [API, orders_assets(), orders_checks(), downstream],
+        selection=AssetSelection.assets(downstream.key)
+        | AssetSelection.checks_for_assets(ORDERS_KEY),
+        instance=DagsterInstance.ephemeral(),
+        raise_on_error=False,
+    )
+
+    assert not {e.check_name: e for e in result.get_asset_check_evaluations()}[
+        "order_id_unique"
+    ].passed
+    assert [event.asset_key for event in result.get_asset_materialization_events()] == [
+        downstream.key
+    ]
+
+
+def test_changes_of_the_columns_are_listed_once(
+    project: Project, shop: OpenShop, instance: DagsterInstance
+) -> None:
+    """Whoever builds on the tables hears what has changed in them, and not again by the next run."""
+    store = shop(orders=10)
+    store.put({"order_id": "A-1", "items": [], "points": 7, "note": "n"})
+    project.synchronise()
+    first = run_checks(instance)["schema_stable"]
+    store.put({"order_id": "A-2", "items": [], "points": "seven", "channel": "web"})
+    store.put({"order_id": "A-3", "items": [], "refunds": [{"amount": 1}]})
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce.orders DROP COLUMN note")
+    project.execute("ALTER TABLE ecommerce.orders ALTER is_gift SET DATA TYPE VARCHAR")
+    second = run_checks(instance)["schema_stable"]
+    third = run_checks(instance)["schema_stable"]
+
+    assert (first.passed, second.passed, third.passed) == (True, False, True)
+    assert first.description == "The first look at them."
+    assert second.severity == AssetCheckSeverity.WARN
+    assert second.description is not None
+    assert second.description.startswith("5 changes since 20")
+    assert [list(row.data.values()) for row in found(second)["sample"]] == [
+        ["orders", "channel", "added", None, "text"],
+        ["orders", "is_gift", "type changed", "bool", "text"],
+        ["orders", "note", "dropped", "text", None],
+        ["orders", "points__v_text", "split off from points", None, "text"],
+        ["orders__refunds", "", "table added", None, None],
+    ]
+    assert third.description is not None
+    assert third.description.startswith("As they were at 20")

@@ -45,10 +45,20 @@ PLAIN = (
     "pipeline",
     "reconcile",
     "repair",
+    "volume",
+    "schema_changes",
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""
 
-DAGSTER = ("elt", "assets", "checks", "automation", "launcher", "definitions")
+DAGSTER = (
+    "elt",
+    "assets",
+    "records",
+    "checks",
+    "automation",
+    "launcher",
+    "definitions",
+)
 """Dagster on top, in the same way."""
 
 LAYERS = PLAIN + DAGSTER

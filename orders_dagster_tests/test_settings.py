@@ -14,6 +14,7 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from orders_dagster.errors import SettingsError
 from orders_dagster.settings import (
     AUTH_TYPES,
+    TABLES,
     OrdersSettings,
     Retry,
     is_configured,
@@ -38,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "cursor_path": "last_modified_date",
     "cursor_format": "iso",
     "initial_value": datetime(2000, 1, 1, tzinfo=UTC),
-    "soft_delete_path": "",
+    "soft_delete_path": None,
     "lag_seconds": 300,
     "page_size": 200,
     "limit_param": "limit",
@@ -63,6 +64,18 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_orders": 50_000,
     "schedule": "0 * * * *",
     "freshness_hours": 24,
+    "clock_tolerance_minutes": 5,
+    "volume_factor": 3,
+    "check_severity": {
+        "order_id_unique": "error",
+        "order_id_not_null": "error",
+        "items_belong_to_an_order": "error",
+        "last_modified_not_in_future": "warn",
+        "freshness": "warn",
+        "no_rejected_orders": "warn",
+        "volume_as_expected": "warn",
+        "schema_stable": "warn",
+    },
     "warehouse_wait_seconds": 300,
 }
 """The table of the README, written out; the credentials have no default."""
@@ -123,7 +136,11 @@ def all_keys() -> list[tuple[str, str]]:
     """Each setting, nested ones too, with the kind of login that has it."""
     oauth2 = "oauth2_client_credentials"
     keys = [(name, oauth2) for name in OrdersSettings.model_fields if name != "auth"]
-    keys += [(f"retry.{name}", oauth2) for name in Retry.model_fields]
+    keys += [
+        (f"{table}.{name}", oauth2)
+        for table, model in TABLES.items()
+        for name in model.model_fields
+    ]
     for kind, model in AUTH_TYPES.items():
         keys += [(f"auth.{name}", kind) for name in model.model_fields if name != "type"]
     return keys
@@ -169,6 +186,10 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "checkpoint_orders": "10",
         "schedule": "5 4 * * *",
         "freshness_hours": "48",
+        "clock_tolerance_minutes": "0.5",
+        "volume_factor": "1.5",
+        "check_severity__freshness": "error",
+        "check_severity__order_id_unique": "warn",
         "warehouse_wait_seconds": "1.5",
     }
     project.set(**values)
@@ -211,6 +232,10 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "checkpoint_orders": 10,
         "schedule": "5 4 * * *",
         "freshness_hours": 48,
+        "clock_tolerance_minutes": 0.5,
+        "volume_factor": 1.5,
+        "check_severity": DEFAULTS["check_severity"]
+        | {"freshness": "error", "order_id_unique": "warn"},
         "warehouse_wait_seconds": 1.5,
     }
 
@@ -432,6 +457,10 @@ def test_an_empty_total_path_is_a_value(project: Project, toml: Toml, place: str
         ("checkpoint_orders", "none", "valid integer"),
         ("schedule", "hourly", "must be a cron expression"),
         ("freshness_hours", "0", "greater than 0"),
+        ("clock_tolerance_minutes", "-1", "greater than or equal to 0"),
+        ("volume_factor", "1", "greater than 1"),
+        ("check_severity", "error", "valid dictionary"),
+        ("check_severity.freshness", "fatal", "'warn' or 'error'"),
         ("warehouse_wait_seconds", "-1", "greater than or equal to 0"),
     ],
 )
@@ -518,6 +547,7 @@ def test_all_problems_are_named_at_once(project: Project, toml: Toml) -> None:
         ("page_sise", "page_size"),
         ("retry.max_retrys", "retry.max_retries"),
         ("auth.scopes", "auth.scope"),
+        ("check_severity.freshnes", "check_severity.freshness"),
     ],
 )
 @pytest.mark.parametrize("place", ["environment", "config.toml"])
