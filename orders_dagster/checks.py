@@ -312,8 +312,8 @@ def _volume(
     return (
         f"{counted} {expected.orders:,.0f} are usual: the median of the same time in earlier weeks "
         f"({', '.join(f'{week:,.0f}' for week in weeks)}). With volume_factor = {factor:g} "
-        f"and what counts vary by chance, {math.ceil(expected.lowest):,} to {math.floor(expected.highest):,} "
-        "are as expected."
+        f"and what counts vary by chance, {math.ceil(expected.lowest):,} to "
+        f"{math.floor(expected.highest):,} are as expected."
     )
 
 
