@@ -11,7 +11,7 @@ INSTALL := @$(BIN)/python -m pip install --quiet --disable-pip-version-check --n
 FROM ?= 1
 SIMULATE := --seeds $(or $(SEEDS),100) --from $(FROM) $(if $(KEEP_GOING),--keep-going)
 
-.PHONY: help demo dev test simulate bench test-newest check format requirements clean
+.PHONY: help demo dev doctor test simulate bench test-newest check format requirements clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ demo: $(VENV)/run.stamp  ## orders loaded, changed, loaded again and checked, in
 
 dev: $(VENV)/run.stamp $(DAGSTER_HOME)/dagster.yaml  ## the Dagster page, with a sandbox API unless yours is configured
 	@$(BIN)/python -m orders_dagster.dev $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT))
+
+doctor: $(VENV)/run.stamp  ## try the configured API and warehouse before anything is loaded
+	@$(BIN)/orders-dagster doctor $(ARGS)
 
 test: $(VENV)/dev.stamp  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {"doctor": "doctor.command"}
 """The module of each command, which holds a click command named `command`."""
 
 

@@ -40,6 +40,13 @@ from pydantic import (
 from orders_dagster.errors import SettingsError
 
 SECTION = ("sources", "orders")
+DLT_KEYS = (
+    (("pipelines", "orders"), "destination_type"),
+    (("pipelines", "orders"), "dataset_name"),
+    (("destination", "duckdb"), "credentials"),
+)
+"""dlt's own settings that the README names; dlt reads them, and the doctor says where it finds them."""
+
 MAY_BE_EMPTY = ("total_path",)  # says that the API reports no total
 CURSOR_FORMATS = ("iso", "epoch_seconds", "epoch_milliseconds", "rfc2822")
 
@@ -360,6 +367,14 @@ def is_configured(key: str) -> bool:
     return _Lookup().value(key, str) is not None
 
 
+def read_places() -> dict[str, str]:
+    """Where each setting that is set was found: those of [sources.orders] by their key, and dlt's own
+    of the destination by their full name."""
+    found = _Lookup()
+    found.table(OrdersSettings, ())
+    return found.places | found.places_of_dlt()
+
+
 def missing(key: str) -> str:
     """The message for a setting that has no value and no default."""
     *table, name = key.split(".")
@@ -413,6 +428,17 @@ class _Lookup:
                     values[name] = self._decode(field.annotation, value)
         return values
 
+    def places_of_dlt(self) -> dict[str, str]:
+        """Where dlt's own settings of the destination were found."""
+        places: dict[str, str] = {}
+        for sections, name in DLT_KEYS:
+            for provider in self._providers:
+                value, full_key = provider.get_value(name, str, None, *sections)
+                if value is not None:
+                    places[".".join([*sections, name])] = _place(provider.name, full_key)
+                    break
+        return places
+
     def _nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
         """A table may be given whole (TOML, or JSON in one variable) and key by key; what a provider
         says wins over what those after it say, in either form."""
@@ -422,7 +448,9 @@ class _Lookup:
             whole = self._decode(dict, whole) if whole is not None else {}
             if not isinstance(whole, dict):
                 return {key: whole}
-            values |= {name: value for name, value in whole.items() if not _is_placeholder(value)}
+            given = {name: value for name, value in whole.items() if not _is_placeholder(value)}
+            values |= given
+            self.places |= {f"{key}.{name}": self.places[key] for name in given}
             values |= self.table(model, (key,), of=provider)
         if key == "auth":
             # Keys of another kind of login, from a provider that this one's type has overruled.

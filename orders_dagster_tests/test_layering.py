@@ -47,6 +47,18 @@ PLAIN = (
     "repair",
     "volume",
     "schema_changes",
+    "doctor.finding",
+    "doctor.wire",
+    "doctor.known",
+    "doctor.guess",
+    "doctor.reach",
+    "doctor.answer",
+    "doctor.window",
+    "doctor.measure",
+    "doctor.storage",
+    "doctor.examine",
+    "doctor.resolved",
+    "doctor.command",
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""
 
@@ -67,7 +79,7 @@ ASIDE = ("cli", "local", "demo", "dev")
 """What the command line and `make` start. They import from each other and from the layers, nobody from
 them."""
 
-EMPTY = ("", "api")
+EMPTY = ("", "api", "doctor")
 """Packages that hold nothing themselves."""
 
 SANDBOX = "sandbox"

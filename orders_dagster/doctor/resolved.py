@@ -1,0 +1,79 @@
+"""The settings as they were resolved: each with its value, as it may be shown, and where it was found."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orders_dagster.settings import OrdersSettings, read_places
+
+MASK = "****"
+DEFAULT = "default"
+_SECRET = re.compile(
+    r"secret|token|key|passw|pwd|signature|auth|username|client_id|salt|credential", re.IGNORECASE
+)
+_NO_SECRET = ("primary_key", "token_url", "auth.type", "auth.credentials_in")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One setting."""
+
+    key: str
+    value: str
+    source: str
+
+
+def resolved(settings: OrdersSettings, redact: Callable[[str], str]) -> list[Resolved]:
+    """All settings, in the order of the README's table.
+
+    Args:
+        redact: makes an address showable.
+    """
+    places = read_places()
+    return [
+        Resolved(key, _shown(key, value, redact), _source(key, places))
+        for key, value in _flat(settings.model_dump(mode="json"))
+    ]
+
+
+def resolved_of_dlt(kind: str, dataset: str, place: str) -> list[Resolved]:
+    """The settings of the destination, as dlt has resolved them."""
+    places = read_places()
+    values = {
+        "pipelines.orders.destination_type": kind,
+        "pipelines.orders.dataset_name": dataset,
+        f"destination.{kind}.credentials": place if kind == "duckdb" else MASK,
+    }
+    return [Resolved(key, value, _source(key, places)) for key, value in values.items()]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _source(key: str, places: Mapping[str, str]) -> str:
+    """Where a key, or the table it is in, was found."""
+    parts = key.split(".")
+    found = (places.get(".".join(parts[:n])) for n in range(len(parts), 0, -1))
+    return next((place for place in found if place), DEFAULT)
+
+
+def _shown(key: str, value: Any, redact: Callable[[str], str]) -> str:
+    if value is None or value == {}:
+        return "–"
+    table, _, name = key.rpartition(".")
+    is_secret = table == "auth.extra" or (_SECRET.search(name) and key not in _NO_SECRET)
+    if is_secret:
+        return MASK
+    if isinstance(value, str):
+        return redact(value) if "://" in value else value
+    return json.dumps(value)

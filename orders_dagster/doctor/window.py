@@ -1,0 +1,184 @@
+"""Probes of what the API does with a window: filter, sort, both edges, and the offset inside of it.
+
+An API that does not know a parameter often ignores it without a word, and a synchronisation that
+believed it would read too much, in the wrong order, or nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+
+from orders_dagster.api.query import END, START, templates
+from orders_dagster.doctor.finding import Finding, Unjudged, fail, named, ok, warn
+from orders_dagster.doctor.known import Known, floor
+
+ONE_SECOND = timedelta(seconds=1)
+UNITS = {
+    "seconds": ONE_SECOND,
+    "minutes": timedelta(minutes=1),
+    "hours": timedelta(hours=1),
+    "days": timedelta(days=1),
+}
+
+
+def filtered(known: Known) -> Finding:
+    """Whether an open window holds no order from before its start."""
+    _seek_only(known)
+    names = _holding(known, START)
+    start = known.edges.start
+    later = known.later()
+    times = known.times(later)
+    early = [time for time in times if known.floor(time) < start]
+    if not times:
+        return fail(
+            f"no order is found from a date on that orders of the first page have: {names} or the way "
+            "the date is written is not what the API expects",
+            "params",
+            "cursor_format",
+        )
+    for unit, length in UNITS.items():
+        if (
+            early
+            and length > known.step
+            and all(floor(time, length) == floor(start, length) for time in early)
+        ):
+            known.compares(unit, length)
+            early = []
+    if not early:
+        known.is_filtered = True
+        return ok(f"{names}: no order from before the start of the window")
+    is_ignored = known.keys(later) == known.keys(known.first())
+    return fail(
+        f"{names} {'is ignored' if is_ignored else 'is not obeyed'}: {len(early)} of {len(times)} "
+        "orders are from before the start of the window",
+        "params",
+        suggestion='the name of the API\'s filter, or paging = "offset" if it has none',
+    )
+
+
+def sorted_by_date(known: Known) -> Finding:
+    """Whether orders come by their modification date, oldest first."""
+    _seek_only(known)
+    step = min(known.step, ONE_SECOND)
+    responses = [known.first()]
+    if known.was_answered("later"):
+        responses.append(known.later())
+    falls = rises = 0
+    for response in responses:
+        times = known.times(response)
+        for before, after in pairwise(times):
+            falls += before - after >= step
+            rises += after - before >= step
+    if not falls and not rises:
+        raise Unjudged("it takes orders of different dates to tell")
+    if not falls:
+        known.is_sorted = True
+        return ok("oldest first")
+    others = [
+        name
+        for name, text in templates(known.settings.params).items()
+        if START not in text and END not in text
+    ]
+    what = named(*others) or "no parameter that sorts"
+    if not rises:
+        return fail(f"newest first, with {what}", "params", suggestion="the other direction")
+    return fail(
+        f"not by {known.settings.cursor_path!r}, with {what}",
+        "params",
+        suggestion='the name of the API\'s sort, or paging = "offset" if it has none',
+    )
+
+
+def start_included(known: Known) -> Finding:
+    """Whether a window holds the orders dated at its start."""
+    _judged_by_filter(known)
+    start = known.edges.start
+    responses = [known.later()]
+    if not known.is_sorted and _can_end(known):
+        responses.append(known.bounded())
+    if any(known.floor(time) == start for response in responses for time in known.times(response)):
+        return ok("orders dated at the start of a window are in it")
+    if not known.is_sorted:
+        raise Unjudged("orders do not come by their date")
+    if not any(known.floor(time) == start for time in known.times(known.earlier())):
+        raise Unjudged("the order it was tried with has just changed; try again")
+    message = "orders dated at the start of a window are not in it"
+    suggestion = "a filter that includes its start (>=), if the API has one"
+    if known.step > ONE_SECOND:
+        return fail(f"{message}, and are lost", "params", suggestion=suggestion)
+    return warn(
+        f"{message}: each window is read from a little earlier", "params", suggestion=suggestion
+    )
+
+
+def end_excluded(known: Known) -> Finding:
+    """Whether a window ends where it is to end."""
+    _judged_by_filter(known)
+    if not _can_end(known):
+        raise Unjudged("no parameter holds {end}: windows are read one after another")
+    names, edges = _holding(known, END), known.edges
+    bounded = known.bounded()
+    times = [known.floor(time) for time in known.times(bounded)]
+    behind = sum(time > edges.end for time in times)
+    if behind:
+        return fail(
+            f"{names} is ignored: {behind} of {len(times)} orders are from behind the end of the window",
+            "params",
+            suggestion="the name of the API's parameter, or none with {end} if it has none",
+        )
+    if edges.end in times:
+        return warn(
+            f"{names}: orders dated at the end of a window are in it, and are read twice",
+            "params",
+            suggestion="a filter that excludes its end (<), if the API has one",
+        )
+    if len(times) >= len(known.sample):
+        raise Unjudged("too many orders are dated at the same time to tell")
+    if not times:
+        return fail(f"{names}: a window that holds orders comes back empty", "params")
+    return ok(f"{names}: orders dated at the end of a window are not in it")
+
+
+def offset(known: Known) -> Finding:
+    """Whether an offset skips as many orders as it says."""
+    settings = known.settings
+    first = known.keys(known.first())
+    shifted = known.keys(known.shifted())
+    name = settings.offset_param
+    if shifted and shifted[0] == first[0]:
+        return fail(f"{name!r} is ignored: the same page comes again", "offset_param")
+    if not shifted:
+        return fail(
+            f"{name!r} of {known.middle} gives an empty page, though there are {len(first)} orders: "
+            "perhaps it counts pages",
+            "offset_param",
+        )
+    if not set(shifted) & set(first[known.middle :]):
+        return fail(
+            f"{name!r} of {known.middle} does not go on in the middle of the first page: perhaps it "
+            "counts pages",
+            "offset_param",
+        )
+    return ok(f"{name!r} of {known.middle} skips {known.middle} orders")
+
+
+def _seek_only(known: Known) -> None:
+    known.first()
+    if known.settings.paging == "offset":
+        raise Unjudged('paging = "offset" reads everything, in any order')
+
+
+def _judged_by_filter(known: Known) -> None:
+    _seek_only(known)
+    _ = known.edges
+    if not known.is_filtered:
+        raise Unjudged("the filter is not obeyed")
+
+
+def _holding(known: Known, what: str) -> str:
+    return named(*(name for name, text in templates(known.settings.params).items() if what in text))
+
+
+def _can_end(known: Known) -> bool:
+    return bool(_holding(known, END))
