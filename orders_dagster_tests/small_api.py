@@ -8,10 +8,13 @@ with headers of its own.
 from __future__ import annotations
 
 import json
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -30,12 +33,19 @@ Answering = Callable[[dict[str, str]], Answer]
 
 
 class Api:
-    """An API without login that answers with what a function of the query returns."""
+    """An API without login that answers with what a function of the query returns.
 
-    def __init__(self, answer: Answering) -> None:
+    Attributes:
+        also: headers of every answer.
+        seconds_ahead: what its clock is wrong by.
+    """
+
+    def __init__(self, answer: Answering, certificate: Path | None = None) -> None:
         self.asked: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.redirect: str | None = None
+        self.also: dict[str, str] = {}
+        self.seconds_ahead = 0.0
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,7 +68,7 @@ class Api:
                     status, headers, body = answered.status, answered.headers, {}
                 content = json.dumps(body).encode()
                 self.send_response(302 if api.redirect else status)
-                for name, value in headers.items():
+                for name, value in (api.also | headers).items():
                     self.send_header(name, value)
                 if api.redirect:
                     self.send_header("Location", api.redirect)
@@ -67,11 +77,23 @@ class Api:
                 self.end_headers()
                 self.wfile.write(content)
 
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string((timestamp or time.time()) + api.seconds_ahead)
+
             def log_message(self, *_: Any) -> None:
                 """Nothing: the test says what went wrong."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # The handshake is for the thread of the request, not for the one that accepts.
+            self.server.socket = context.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.server.server_port}"
 
     @contextmanager
     def running(self) -> Iterator[Api]:

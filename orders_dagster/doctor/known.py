@@ -77,6 +77,15 @@ class Known:
             self.wire.taps(connection.auth.session)
         return connection
 
+    def _connect_again(self) -> None:
+        """A session that has failed sends no more; the token that it had is still good."""
+        auth = self.connection.auth
+        del self.connection
+        if isinstance(auth, RenewingClientCredentials) and not auth.is_due():
+            session = self.connection.session
+            session.renewable_auth = auth
+            self.connection = Connection(session, auth)
+
     def redact(self, url: str | None) -> str:
         return self.connection.session.redact(url)
 
@@ -183,7 +192,7 @@ class Known:
             what = "its answer is no JSON" if status and status < 300 else last.what_happened()
             if status and 300 <= status < 400:
                 what = f"it redirects to another address ({status})"
-            self.__dict__.pop("connection", None)  # a session that has failed sends no more
+            self._connect_again()
             raise Unanswered(what, status) from None
 
     # --- what is on the pages
@@ -256,7 +265,11 @@ class Known:
         times = sorted({self.floor(time) for time in self.times(self.first())})
         if len(times) < 5:
             raise Unjudged("it takes orders of five different dates to tell")
-        at = min(range(1, len(times) - 3), key=lambda n: times[n] - times[n - 1])
+        # From the middle on: what a filter by days leaves out is to be known from days before.
+        at = min(
+            range(max(1, len(times) // 2 - 1), len(times) - 3),
+            key=lambda n: times[n] - times[n - 1],
+        )
         return Edges(times[at], times[at + 2])
 
 

@@ -26,6 +26,8 @@ from orders_dagster.settings import OAuth2ClientCredentials
 
 CONNECT_SECONDS = 10.0  # no server is that far away; what is asked then has the time that is set
 
+MOST_TRIES = 8  # parameters that are left out, to find the one that is refused
+
 _EXPIRED, _NOT_YET = 10, 9
 _HOST, _ADDRESS = 62, 64
 _UNKNOWN_ISSUER = (18, 19, 20, 21)
@@ -180,9 +182,9 @@ def _no_page(known: Known, error: Unanswered) -> Finding:
 def _refused_parameter(known: Known) -> tuple[str, str] | None:
     """The parameter without which there is a page."""
     settings = known.settings
-    names = {settings.limit_param: "limit_param", settings.offset_param: "offset_param"}
-    names |= dict.fromkeys(templates(settings.params), "params")
-    for name, setting in list(names.items())[:5]:
+    names = dict.fromkeys(templates(settings.params), "params")
+    names |= {settings.limit_param: "limit_param", settings.offset_param: "offset_param"}
+    for name, setting in list(names.items())[-MOST_TRIES:]:
         try:
             known.ask(params={name: None})
         except Unanswered:

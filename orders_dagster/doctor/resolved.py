@@ -17,6 +17,8 @@ _SECRET = re.compile(
 )
 _NO_SECRET = ("primary_key", "token_url", "auth.type", "auth.credentials_in")
 
+_OPEN_TABLES = ("params", "auth.extra")
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -61,10 +63,9 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _source(key: str, places: Mapping[str, str]) -> str:
-    """Where a key, or the table it is in, was found."""
-    parts = key.split(".")
-    found = (places.get(".".join(parts[:n])) for n in range(len(parts), 0, -1))
-    return next((place for place in found if place), DEFAULT)
+    """Where a key was found, or the table that holds it if its keys are the user's own."""
+    table = next((table for table in _OPEN_TABLES if key.startswith(f"{table}.")), key)
+    return places.get(key) or places.get(table) or DEFAULT
 
 
 def _shown(key: str, value: Any, redact: Callable[[str], str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -82,7 +82,8 @@ def _no_new_file(pipeline: dlt.Pipeline) -> Iterator[None]:
     finally:
         if is_new and file:
             for path in (file, file.with_name(f"{file.name}.wal")):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it could not be made either
+                    path.unlink()
 
 
 def reached(storage: Storage) -> Finding:

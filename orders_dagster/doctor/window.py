@@ -6,7 +6,7 @@ believed it would read too much, in the wrong order, or nothing.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from orders_dagster.api.query import END, START, templates
@@ -37,14 +37,10 @@ def filtered(known: Known) -> Finding:
             "params",
             "cursor_format",
         )
-    for unit, length in UNITS.items():
-        if (
-            early
-            and length > known.step
-            and all(floor(time, length) == floor(start, length) for time in early)
-        ):
-            known.compares(unit, length)
-            early = []
+    unit = _unit_compared(known, start, early) if early else None
+    if unit is not None:
+        known.compares(unit, UNITS[unit])
+        early = []
     if not early:
         known.is_filtered = True
         return ok(f"{names}: no order from before the start of the window")
@@ -55,6 +51,17 @@ def filtered(known: Known) -> Finding:
         "params",
         suggestion='the name of the API\'s filter, or paging = "offset" if it has none',
     )
+
+
+def _unit_compared(known: Known, start: datetime, early: list[datetime]) -> str | None:
+    """The unit that the filter compares, if all that came too early is in that of the start, and what is
+    known from before it was left out."""
+    for unit, length in UNITS.items():
+        begins = floor(start, length)
+        is_seen = any(time < begins for time in known.times(known.first()))
+        if length > known.step and is_seen and all(time >= begins for time in early):
+            return unit
+    return None
 
 
 def sorted_by_date(known: Known) -> Finding:
