@@ -128,8 +128,8 @@ def honest(query: dict[str, str], orders: list[dict[str, Any]] = ORDERS, **how: 
     if how.get("newest_first"):
         found.reverse()
     offset, limit = int(query.get("offset", 0)), int(query.get("limit", 50))
-    limit = 25 if how.get("ignores_limit") else min(limit, how.get("cap", 1000))
-    offset = 0 if how.get("ignores_offset") else offset * (limit if how.get("counts_pages") else 1)
+    limit = how["always"] if "always" in how else min(limit, how.get("cap", 1000))
+    offset *= how.get("skips_times", 1)
     rows = [o for o, _ in found[offset : offset + limit]]
     return {"orders": rows, "total": len(rows) if how.get("counts_page") else len(found)}
 
@@ -207,7 +207,8 @@ DAY_FIRST = 'cursor_format = "%d/%m/%Y %H:%M:%S"'
 FORMAT = ["cursor_format", "cursor_path"]
 CASES = [
     Case("a page is capped", {"cap": 10}, "page size", "WARN", ["page_size"], "page_size = 10"),
-    Case("limit ignored", {"ignores_limit": True}, "page size", "WARN", ["limit_param"]),
+    Case("limit ignored", {"always": 25}, "page size", "WARN", ["limit_param"]),
+    Case("limit ignored, by chance right", {"always": PAGE}, "page size", "WARN", ["limit_param"]),
     Case("total of the page", {"counts_page": True}, "total", "WARN", ["total_path"]),
     Case("ids missing", {"orders": SOME_WITHOUT_ID}, "primary key", "WARN", ["primary_key"]),
     Case(
@@ -265,8 +266,9 @@ CASES = [
     Case("start excluded", {"excludes_start": True}, "start included", "WARN", ["params"]),
     Case("end ignored", {"ignores_end": True}, "end excluded", "FAIL", ["params"]),
     Case("end included", {"includes_end": True}, "end excluded", "WARN", ["params"]),
-    Case("offset ignored", {"ignores_offset": True}, "offset", "FAIL", ["offset_param"]),
-    Case("offset counts pages", {"counts_pages": True}, "offset", "FAIL", ["offset_param"]),
+    Case("offset ignored", {"skips_times": 0}, "offset", "FAIL", ["offset_param"]),
+    Case("offset counts pages", {"skips_times": PAGE}, "offset", "FAIL", ["offset_param"]),
+    Case("offset skips too many", {"skips_times": 3}, "offset", "FAIL", ["offset_param"]),
     Case(
         "dates are days",
         {"orders": DAYS, "cut": whole_days},
@@ -587,6 +589,17 @@ def test_a_shop_with_hardly_any_orders(serve: Callable[..., Api], there_are: int
     assert set(found.wrong.values()) == {"SKIP"}
     assert found.probes["selector"]["verdict"] == "OK"
     assert found.document["verdict"] == "OK"
+
+
+@pytest.mark.parametrize("total_path", ["total", ""])
+def test_a_shop_whose_orders_are_on_one_page(
+    serve: Callable[..., Api], project: Project, total_path: str
+) -> None:
+    """A short page is not one that was capped."""
+    serve(orders=ORDERS[: PAGE - 5])
+    project.set(total_path=total_path)
+
+    assert "page size" not in examine_api_only().wrong
 
 
 def test_an_end_that_the_api_does_not_know(project: Project, shop: Callable[..., Shop]) -> None:

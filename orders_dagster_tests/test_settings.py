@@ -18,6 +18,7 @@ from orders_dagster.settings import (
     OrdersSettings,
     Retry,
     is_configured,
+    read_places,
     read_schedule,
     read_settings,
 )
@@ -701,3 +702,27 @@ def test_a_default_does_not_count_as_configured(project: Project) -> None:
     assert not is_configured("base_url")
     project.set(base_url="https://shop.example.com")
     assert is_configured("base_url")
+
+
+def test_each_setting_tells_where_it_was_found(toml: Toml, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several places, the one that wins; also key by key in a table, and of dlt's own settings."""
+    toml(
+        secrets='[sources.orders]\nclient_id = "a"\n[destination.duckdb]\ncredentials = "x.duckdb"',
+        config='[sources.orders]\npath = "/a"\npage_size = 7\n'
+        "[sources.orders.retry]\nmax_retries = 5\nbackoff_factor = 1\n"
+        '[pipelines.orders]\ndataset_name = "shop"',
+    )
+    monkeypatch.delenv("DESTINATION__DUCKDB__CREDENTIALS")
+    monkeypatch.setenv(variable("page_size"), "9")
+    monkeypatch.setenv(variable("retry"), '{"max_retries": 1}')
+
+    assert read_places() == {
+        "client_id": ".dlt/secrets.toml",
+        "path": ".dlt/config.toml",
+        "page_size": f"the environment variable {variable('page_size')}",
+        "retry": f"the environment variable {variable('retry')}",
+        "retry.max_retries": f"the environment variable {variable('retry')}",
+        "retry.backoff_factor": ".dlt/config.toml",
+        "pipelines.orders.dataset_name": ".dlt/config.toml",
+        "destination.duckdb.credentials": ".dlt/secrets.toml",
+    }
