@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orders_dagster.doctor.examine import examine_api, examine_destination, worst
-from orders_dagster.doctor.finding import Finding, Verdict
+from orders_dagster.doctor.finding import Finding, Verdict, counted
 from orders_dagster.doctor.known import Known
 from orders_dagster.doctor.resolved import Resolved, resolved, resolved_of_dlt
 from orders_dagster.doctor.storage import opened
@@ -74,7 +74,7 @@ def command(as_json: bool) -> None:
                 found[name] = finding
                 _show(console, name, finding)
     verdict = worst([*found.values()])
-    console.print(_summary(verdict, [*found.values()], len(known.wire.exchanges)))
+    _print(console, _summary(verdict, [*found.values()], len(known.wire.exchanges)))
     if as_json:
         click.echo(_as_json(verdict, told + of_dlt, found, len(known.wire.exchanges)))
     sys.exit(ILL if verdict is Verdict.FAIL else WELL)
@@ -129,7 +129,7 @@ def _summary(verdict: Verdict, findings: list[Finding], requests: int) -> Text:
         Verdict.WARN: "A run would work.",
         Verdict.FAIL: "A run would stop, or miss orders.",
     }
-    return Text(f"\n{words[verdict]} {numbers}; {requests} requests, nothing loaded.")
+    return Text(f"\n{words[verdict]} {numbers}; {counted(requests, 'request')}, nothing loaded.")
 
 
 def _as_json(

@@ -155,12 +155,6 @@ def offset(known: Known) -> Finding:
     name = settings.offset_param
     if shifted and shifted[0] == first[0]:
         return fail(f"{name!r} is ignored: the same page comes again", "offset_param")
-    if not shifted:
-        return fail(
-            f"{name!r} of {known.middle} gives an empty page, though there are {len(first)} orders: "
-            "perhaps it counts pages",
-            "offset_param",
-        )
     if not set(shifted) & set(first[known.middle :]):
         return fail(
             f"{name!r} of {known.middle} does not go on in the middle of the first page: perhaps it "
