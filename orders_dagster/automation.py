@@ -1,15 +1,17 @@
-"""When the asset is materialized: the job, the schedule, and the sensor that asks the API.
+"""When the asset is materialized: the job, the schedule, and the sensor that asks the API. And who is
+told what went wrong: the sensor that sends alerts.
 
-Neither the schedule nor the sensor opens the warehouse: the watermark comes from the records of the
+Neither the schedule nor a sensor opens the warehouse: the watermark comes from the records of the
 last materialization. Neither starts a run while one is queued or running.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
+    AssetCheckSpec,
     AssetSelection,
     DagsterInstance,
     DagsterRunStatus,
@@ -29,10 +31,13 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from orders_dagster.alerts.receiver import receivers
+from orders_dagster.alerts.records import episode_in, subjects_of
+from orders_dagster.alerts.tell import tell
 from orders_dagster.assets import ORDERS_KEY
 from orders_dagster.changes import newest_change_after
-from orders_dagster.errors import OrdersError
-from orders_dagster.settings import read_settings
+from orders_dagster.errors import OrdersError, SettingsError
+from orders_dagster.settings import NO_ALERTS, read_alerts, read_settings
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -113,6 +118,45 @@ def orders_sensor(job: UnresolvedAssetJobDefinition) -> SensorDefinition:
         return RunRequest(run_key=f"order modified at {newest.isoformat()}")
 
     return orders_sensor
+
+
+def orders_alerts(jobs: Iterable[str], checks: Iterable[AssetCheckSpec]) -> SensorDefinition:
+    """Tells a person what is wrong, and when it is well again. It holds what is wrong now against what
+    has been told, so that it may have been down itself.
+
+    Args:
+        jobs: the jobs whose runs are looked at.
+        checks: the checks that are looked at.
+    """
+    subjects = subjects_of(jobs, checks)
+
+    @sensor(
+        name="orders_alerts",
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Sends a message when a run or a check fails, and when it is well again.",
+    )
+    def orders_alerts(context: SensorEvaluationContext) -> SkipReason:
+        try:
+            alerts = read_alerts()
+        except SettingsError as error:
+            return SkipReason(str(error))
+        if not alerts.urls:
+            return SkipReason(NO_ALERTS)
+        instance = context.instance
+        tick = tell(
+            context.cursor,
+            receivers(alerts.urls),
+            subjects,
+            lambda subject, back_to: episode_in(instance, subject, back_to),
+            datetime.now(UTC),
+            at_least=alerts.min_severity,
+            page_url=alerts.page_url,
+        )
+        context.update_cursor(tick.cursor)
+        return SkipReason(tick.text())
+
+    return orders_alerts
 
 
 def unfinished_runs(instance: DagsterInstance) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from orders_dagster.assets import API, orders_assets
-from orders_dagster.automation import orders_job, orders_schedule, orders_sensor
+from orders_dagster.automation import orders_alerts, orders_job, orders_schedule, orders_sensor
 from orders_dagster.checks import orders_checks
 from orders_dagster.settings import read_schedule
 
@@ -20,12 +20,13 @@ def build_defs(*, schedule: str | None = None) -> Definitions:
         SettingsError: the schedule that is set is no cron expression.
     """
     job = orders_job()
+    checks = orders_checks()
     return Definitions(
         assets=[API, orders_assets()],
-        asset_checks=[orders_checks()],
+        asset_checks=[checks],
         jobs=[job],
         schedules=[orders_schedule(job, schedule or read_schedule())],
-        sensors=[orders_sensor(job)],
+        sensors=[orders_sensor(job), orders_alerts([job.name], checks.check_specs)],
         executor=in_process_executor,  # also for what is materialized by hand in the page
     )
 

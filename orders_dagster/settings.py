@@ -74,6 +74,13 @@ Secret = Annotated[
 ]
 
 
+def _url(value: str, example: str) -> HttpUrl:
+    try:
+        return TypeAdapter(HttpUrl).validate_python(value)
+    except ValidationError:
+        raise ValueError(f"must be an address such as {example}") from None
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -149,6 +156,31 @@ class CheckSeverity(_Table):
 
 TABLES: dict[str, type[_Table]] = {"retry": Retry, "check_severity": CheckSeverity}
 """Settings that are tables of their own, beside `auth`, whose keys depend on its type."""
+class Alerts(_Table):
+    """Who is told what is wrong. A URL is a secret: whoever has it can write there."""
+
+    urls: tuple[Secret, ...] = ()
+    min_severity: Literal["error", "warn"] = "error"
+    page_url: Line = "http://127.0.0.1:3000"
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('must be a list, also of one: ["<URL>"]')
+        return value
+
+    @field_validator("page_url")
+    @classmethod
+    def _can_be_sent_to_anybody(cls, value: str) -> str:
+        url = _url(value, "http://dagster.example.com:3000")
+        if url.username or url.password:
+            raise ValueError("must hold no user and no password: it is sent with every message")
+        return value
+
+
+TABLES: dict[str, type[_Table]] = {"retry": Retry, "alerts": Alerts}
+"""Tables with the same keys always; those of `auth` depend on its type."""
 
 
 class OrdersSettings(_Table):
@@ -185,6 +217,7 @@ class OrdersSettings(_Table):
     personal_data_key: Secret | None = None
 
     retry: Retry = Field(default_factory=Retry)
+    alerts: Alerts = Field(default_factory=Alerts)
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60
     max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
     workers: PositiveInt = 8
@@ -201,10 +234,7 @@ class OrdersSettings(_Table):
     @classmethod
     def _is_a_url(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                TypeAdapter(HttpUrl).validate_python(value)
-            except ValidationError:
-                raise ValueError("must be an address such as https://api.example.com") from None
+            _url(value, "https://api.example.com")
         return value
 
     @field_validator("initial_value")
@@ -362,6 +392,31 @@ def read_schedule() -> str:
         raise SettingsError([found.explain(error) for error in invalid.errors()]) from None
 
 
+NO_ALERTS = (
+    'No alerts are sent: sources.orders.alerts.urls is not set. Add urls = ["<URL>"] under '
+    "[sources.orders.alerts] in .dlt/secrets.toml; the README shows the URLs of Slack and of email."
+)
+
+
+def read_alerts() -> Alerts:
+    """Who is told what is wrong, whatever else is set: a run may fail for its settings.
+
+    Raises:
+        SettingsError: something is set that cannot be right. URLs are not shown.
+    """
+    found = _Lookup()
+    values = found.nested("alerts", Alerts)
+    ours = _variable("alerts.")
+    problems = [problem for problem in found.unknown_keys(values) if ours in problem]
+    try:
+        alerts = OrdersSettings(**values).alerts
+    except ValidationError as invalid:
+        problems += [found.explain(error) for error in invalid.errors()]
+    if problems:
+        raise SettingsError(list(dict.fromkeys(problems)))
+    return alerts
+
+
 def is_configured(key: str) -> bool:
     """Whether any provider has a value for a setting, so that it is not just the default."""
     return _Lookup().value(key, str) is not None
@@ -416,11 +471,12 @@ class _Lookup:
             key = ".".join((*path, name))
             if name == "auth":
                 kind = self._auth_type(key)
-                values |= self._nested(key, AUTH_TYPES[kind])
+                values |= self.nested(key, AUTH_TYPES[kind])
                 if isinstance(values.get(key), dict):
                     values[key].setdefault("type", kind)
             elif name in TABLES:
                 values |= self._nested(key, TABLES[name])
+                values |= self.nested(key, TABLES[name])
             else:
                 hint = TSecretStrValue if "Secret" in str(field.annotation) else str
                 value = self.value(key, hint, of=of)
@@ -440,6 +496,7 @@ class _Lookup:
         return places
 
     def _nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
+    def nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
         """A table may be given whole (TOML, or JSON in one variable) and key by key; what a provider
         says wins over what those after it say, in either form."""
         values: dict[str, Any] = {}
@@ -535,6 +592,7 @@ def _known_keys(values: Mapping[str, Any]) -> list[str]:
     auth = AUTH_TYPES.get(_auth_type(values), OAuth2ClientCredentials)
     nested = [f"auth.{name}" for name in auth.model_fields]
     nested += [f"{table}.{name}" for table, model in TABLES.items() for name in model.model_fields]
+    nested += [f"{table}.{name}" for table in TABLES for name in TABLES[table].model_fields]
     return [*OrdersSettings.model_fields, *nested]
 
 
@@ -569,7 +627,11 @@ def _may_be_shown(key: str, value: Any) -> bool:
     secrets = {"client_secret", "token", "api_key", "password", "client_id", "username"}
     secrets.add("personal_data_key")
     table, _, name = key.rpartition(".")
+    if key.startswith("alerts.urls"):
+        return False
     if isinstance(value, str):
         holds_more = key in ("auth", "params", "auth.extra", *TABLES) or table in ("params", "auth")
+        whole = key in ("auth", "params", "auth.extra", *TABLES)
+        holds_more = whole or table in ("params", "auth")
         return name not in secrets and not holds_more and not {"@", "?"} & set(value)
     return isinstance(value, (int, float)) and name not in secrets

@@ -19,6 +19,7 @@ from orders_dagster.settings import (
     Retry,
     is_configured,
     read_places,
+    read_alerts,
     read_schedule,
     read_settings,
 )
@@ -59,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
         "max_retries": 3,
         "backoff_factor": 2,
     },
+    "alerts": {"urls": (), "min_severity": "error", "page_url": "http://127.0.0.1:3000"},
     "request_timeout_seconds": 60,
     "max_requests_per_second": None,
     "workers": 8,
@@ -142,6 +144,8 @@ def all_keys() -> list[tuple[str, str]]:
         for table, model in TABLES.items()
         for name in model.model_fields
     ]
+    for table, model in TABLES.items():
+        keys += [(f"{table}.{name}", oauth2) for name in model.model_fields]
     for kind, model in AUTH_TYPES.items():
         keys += [(f"auth.{name}", kind) for name in model.model_fields if name != "type"]
     return keys
@@ -181,6 +185,9 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "retry__status_codes": [500],
         "retry__max_retries": "0",
         "retry__backoff_factor": "0.25",
+        "alerts__urls": ["json://s3cret-value@alerts.example.com"],
+        "alerts__min_severity": "warn",
+        "alerts__page_url": "https://dagster.example.com",
         "request_timeout_seconds": "7.5",
         "max_requests_per_second": "3",
         "workers": "2",
@@ -202,6 +209,9 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
     assert settings.personal_data_key is not None
     assert settings.personal_data_key.get_secret_value().startswith("s3cret-value-of-32")
     assert settings.model_dump(exclude={"client_secret", "personal_data_key"}) == {
+    (url,) = settings.alerts.urls
+    assert url.get_secret_value() == "json://s3cret-value@alerts.example.com"
+    assert settings.model_dump(exclude={"client_secret": True, "alerts": {"urls"}}) == {
         "base_url": "https://shop.example.com",
         "path": "/orders",
         "data_selector": "data.sales",
@@ -227,6 +237,7 @@ def test_every_setting_can_be_an_environment_variable(project: Project) -> None:
         "params": {"since": "{start}", "open": True, "version": 2},
         "personal_data": {"customer.email": "hash", "note": "drop"},
         "retry": {"status_codes": (500,), "max_retries": 0, "backoff_factor": 0.25},
+        "alerts": {"min_severity": "warn", "page_url": "https://dagster.example.com"},
         "request_timeout_seconds": 7.5,
         "max_requests_per_second": 3,
         "workers": 2,
@@ -452,6 +463,11 @@ def test_an_empty_total_path_is_a_value(project: Project, toml: Toml, place: str
         ("retry.status_codes", "[200]", "greater than or equal to 400"),
         ("retry.max_retries", "-1", "greater than or equal to 0"),
         ("retry.backoff_factor", "two", "valid number"),
+        ("alerts", "slack://token", "valid dictionary"),
+        ("alerts.urls", "slack://token", "must be a list, also of one"),
+        ("alerts.min_severity", "fatal", "'error' or 'warn'"),
+        ("alerts.page_url", "dagster", "must be an address such as http://dagster"),
+        ("alerts.page_url", "https://u:p@dagster.example.com", "no user and no password"),
         ("request_timeout_seconds", "0", "greater than 0"),
         ("max_requests_per_second", "0", "greater than 0"),
         ("workers", "0", "greater than or equal to 1"),
@@ -547,6 +563,7 @@ def test_all_problems_are_named_at_once(project: Project, toml: Toml) -> None:
     [
         ("page_sise", "page_size"),
         ("retry.max_retrys", "retry.max_retries"),
+        ("alerts.url", "alerts.urls"),
         ("auth.scopes", "auth.scope"),
         ("check_severity.freshnes", "check_severity.freshness"),
     ],
@@ -693,6 +710,24 @@ def test_the_schedule_needs_no_other_setting(project: Project) -> None:
     project.set(schedule="hourly")
     with pytest.raises(SettingsError, match=r"sources\.orders\.schedule = 'hourly'.*cron"):
         read_schedule()
+
+
+def test_the_alerts_need_no_other_setting(project: Project, toml: Toml) -> None:
+    """A run that fails for a wrong setting is to be told, too. What is wrong with the alerts is said."""
+    project.set(page_size="no number", alerts__urls='["json://s3cret-value"]')
+    assert [url.get_secret_value() for url in read_alerts().urls] == ["json://s3cret-value"]
+    project.set(alerts__urls="json://s3cret-value", alerts__min_severitie="warn")
+    toml(config="[sources.orders.alerts]\npage = 3")
+
+    with pytest.raises(SettingsError) as error:
+        read_alerts()
+
+    assert {problem.split()[0] for problem in error.value.problems} == {
+        "sources.orders.alerts.urls",
+        "sources.orders.alerts.min_severitie",
+        "sources.orders.alerts.page",
+    }
+    assert "s3cret" not in str(error.value)
 
 
 def test_a_default_does_not_count_as_configured(project: Project) -> None:

@@ -1,0 +1,1 @@
+"""Telling a person what is wrong, once. What is plain here knows nothing of Dagster or of orders."""
