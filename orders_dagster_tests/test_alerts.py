@@ -30,8 +30,9 @@ from pydantic import SecretStr
 
 from orders_dagster.alerts import ledger
 from orders_dagster.alerts.receiver import receivers
-from orders_dagster.alerts.records import failure_reason
-from orders_dagster.alerts.trouble import LONGEST_STREAK, Outcome, latest_episode
+from orders_dagster.alerts.records import episode_in, failure_reason
+from orders_dagster.alerts.tell import Tick, tell
+from orders_dagster.alerts.trouble import LONGEST_STREAK, Outcome, Subject, latest_episode
 from orders_dagster.cli import main
 from orders_dagster.definitions import defs
 from orders_dagster.settings import NO_ALERTS
@@ -276,6 +277,45 @@ def test_what_failed_and_is_well_again_between_two_ticks_is_one_message(
     assert lines(inbox.messages[1])["Run"] == f"http://127.0.0.1:3000/runs/{failed}"
 
 
+def test_a_receiver_that_is_added_is_not_told_what_was_over(
+    project: Project, alerts: Alerts, inbox: Inbox
+) -> None:
+    """Also while another one still has to be told of it."""
+    alerts.tick()
+    alerts.check("order_id_unique", passed=False)
+    alerts.check("order_id_unique", passed=True)
+
+    with Inbox().running() as added:
+        project.set(alerts__urls=[inbox.url, added.url])
+        alerts.tick()
+
+    assert inbox.titles == ["orders: order_id_unique failed, and is well again"]
+    assert added.titles == []
+
+
+def test_what_takes_too_long_is_told_at_the_next_tick(alerts: Alerts, inbox: Inbox) -> None:
+    """Dagster ends a tick that is too long, and would forget what was told in it."""
+    alerts.check("order_id_unique", passed=False)
+
+    def tick(cursor: str | None, seconds: float) -> Tick:
+        return tell(
+            cursor,
+            receivers([SecretStr(inbox.url)]),
+            [Subject("check", "order_id_unique")],
+            lambda subject, back_to: episode_in(alerts.instance, subject, back_to),
+            datetime.now(UTC),
+            at_least="error",
+            page_url="http://127.0.0.1:3000",
+            sending_seconds=seconds,
+        )
+
+    late = tick(None, -1)
+    assert (late.text(), inbox.titles) == ("More for receiver 1 (JSON) at the next tick.", [])
+
+    tick(tick(late.cursor, 60).cursor, 60)
+    assert inbox.titles == ["orders: order_id_unique fails"]
+
+
 def test_what_a_new_receiver_missed_from_the_first_tick_on_is_told(
     alerts: Alerts, inbox: Inbox
 ) -> None:
@@ -308,7 +348,7 @@ def test_what_fails_again_is_told_again(alerts: Alerts, inbox: Inbox) -> None:
 
 def test_since_when_is_the_first_failure_of_the_streak(alerts: Alerts, inbox: Inbox) -> None:
     """It may have failed a hundred times by the time that somebody can be told."""
-    for passed in (False, True, *[False] * 45):
+    for passed in (False, True, *[False] * 25):
         alerts.check("order_id_unique", passed=passed)
     times = [record.event.timestamp for record in history(alerts, "order_id_unique")]
     began = datetime.fromtimestamp(sorted(times)[2], UTC)

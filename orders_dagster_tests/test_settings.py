@@ -278,6 +278,9 @@ def test_settings_are_read_from_secrets_toml_and_config_toml(toml: Toml) -> None
             [sources.orders.auth]
             scope = "orders:read"
             extra = { audience = "orders" }
+
+            [sources.orders.alerts]
+            urls = ["json://alerts.example.com", "json://s3cret-value@alerts.example.com"]
         """,
         config="""
             [sources.orders]
@@ -310,6 +313,11 @@ def test_settings_are_read_from_secrets_toml_and_config_toml(toml: Toml) -> None
     assert (settings.page_size, settings.lag_seconds) == (50, 1.5)
     assert settings.params == {"where": 'changed >= "{start}"'}
     assert settings.retry == Retry(status_codes=(500, 503))
+    assert [url.get_secret_value().rpartition("/")[2] for url in read_alerts().urls] == [
+        "alerts.example.com",
+        "s3cret-value@alerts.example.com",
+    ]
+    assert read_alerts() == settings.alerts
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def tell(
     *,
     at_least: Severity,
     page_url: str,
+    sending_seconds: float = SENDING_SECONDS,
 ) -> Tick:
     """Tell every receiver what it does not know. One that fails is tried again at a later tick, from
     where it failed, and holds up no other."""
@@ -56,7 +57,7 @@ def tell(
         if receiver.problem is None and ledger.wait_until() <= now
     ]
     episodes = _episodes(subjects, [ledger for _, ledger in due], look) if due else []
-    until = time.monotonic() + SENDING_SECONDS
+    until = time.monotonic() + sending_seconds
     for receiver, ledger in due:
         for subject, episode, news in _news(episodes, ledger, at_least):
             if time.monotonic() > until:
