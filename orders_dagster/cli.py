@@ -9,9 +9,9 @@ from importlib import import_module
 
 import click
 
-COMMANDS: dict[str, str] = {"doctor": "doctor.command"}
 COMMANDS: dict[str, str] = {
     "alert-test": "alert_test",
+    "doctor": "doctor.command",
 }
 """The module of each command, which holds a click command named `command`."""
 

@@ -154,8 +154,6 @@ class CheckSeverity(_Table):
     schema_stable: Severity = "warn"
 
 
-TABLES: dict[str, type[_Table]] = {"retry": Retry, "check_severity": CheckSeverity}
-"""Settings that are tables of their own, beside `auth`, whose keys depend on its type."""
 class Alerts(_Table):
     """Who is told what is wrong. A URL is a secret: whoever has it can write there."""
 
@@ -179,7 +177,11 @@ class Alerts(_Table):
         return value
 
 
-TABLES: dict[str, type[_Table]] = {"retry": Retry, "alerts": Alerts}
+TABLES: dict[str, type[_Table]] = {
+    "retry": Retry,
+    "alerts": Alerts,
+    "check_severity": CheckSeverity,
+}
 """Tables with the same keys always; those of `auth` depend on its type."""
 
 
@@ -475,7 +477,6 @@ class _Lookup:
                 if isinstance(values.get(key), dict):
                     values[key].setdefault("type", kind)
             elif name in TABLES:
-                values |= self._nested(key, TABLES[name])
                 values |= self.nested(key, TABLES[name])
             else:
                 hint = TSecretStrValue if "Secret" in str(field.annotation) else str
@@ -495,7 +496,6 @@ class _Lookup:
                     break
         return places
 
-    def _nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
     def nested(self, key: str, model: type[_Table]) -> dict[str, Any]:
         """A table may be given whole (TOML, or JSON in one variable) and key by key; what a provider
         says wins over what those after it say, in either form."""
@@ -591,7 +591,6 @@ def _auth_type(values: Mapping[str, Any]) -> str:
 def _known_keys(values: Mapping[str, Any]) -> list[str]:
     auth = AUTH_TYPES.get(_auth_type(values), OAuth2ClientCredentials)
     nested = [f"auth.{name}" for name in auth.model_fields]
-    nested += [f"{table}.{name}" for table, model in TABLES.items() for name in model.model_fields]
     nested += [f"{table}.{name}" for table in TABLES for name in TABLES[table].model_fields]
     return [*OrdersSettings.model_fields, *nested]
 
@@ -630,7 +629,6 @@ def _may_be_shown(key: str, value: Any) -> bool:
     if key.startswith("alerts.urls"):
         return False
     if isinstance(value, str):
-        holds_more = key in ("auth", "params", "auth.extra", *TABLES) or table in ("params", "auth")
         whole = key in ("auth", "params", "auth.extra", *TABLES)
         holds_more = whole or table in ("params", "auth")
         return name not in secrets and not holds_more and not {"@", "?"} & set(value)

@@ -59,18 +59,6 @@ PLAIN = (
     "doctor.examine",
     "doctor.resolved",
     "doctor.command",
-)
-"""Plain Python, in the order of the README's drawing: a module imports from those before it."""
-
-DAGSTER = (
-    "elt",
-    "assets",
-    "records",
-    "checks",
-    "automation",
-    "launcher",
-    "definitions",
-)
     "alerts.trouble",
     "alerts.ledger",
     "alerts.message",
@@ -79,7 +67,16 @@ DAGSTER = (
 )
 """Plain Python, in the order of the README's drawing: a module imports from those before it."""
 
-DAGSTER = ("elt", "assets", "checks", "alerts.records", "automation", "launcher", "definitions")
+DAGSTER = (
+    "elt",
+    "assets",
+    "records",
+    "checks",
+    "alerts.records",
+    "automation",
+    "launcher",
+    "definitions",
+)
 """Dagster on top, in the same way."""
 
 LAYERS = PLAIN + DAGSTER
@@ -88,8 +85,7 @@ ASIDE = ("cli", "local", "demo", "dev", "alert_test")
 """What the command line and `make` start. They import from each other and from the layers, nobody from
 them."""
 
-EMPTY = ("", "api", "doctor")
-EMPTY = ("", "api", "alerts")
+EMPTY = ("", "api", "doctor", "alerts")
 """Packages that hold nothing themselves."""
 
 SANDBOX = "sandbox"

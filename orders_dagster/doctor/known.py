@@ -19,13 +19,12 @@ from requests import Response
 
 from orders_dagster.api.auth import RenewingClientCredentials
 from orders_dagster.api.connect import Connection, connect
-from orders_dagster.api.page import compiled
+from orders_dagster.api.page import PageShape, compiled
 from orders_dagster.api.query import in_window, templates
 from orders_dagster.api.session import Traffic
 from orders_dagster.cursor import (
     EPOCH,
     UnreadableTime,
-    in_steps,
     read_time,
     step_of,
     value_at,
@@ -35,7 +34,6 @@ from orders_dagster.doctor.finding import Unanswered, Unjudged
 from orders_dagster.doctor.wire import Wire
 from orders_dagster.errors import OrdersError, ResponseNotUnderstood
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.source import page_shape
 
 MOST_RETRIES = 1
 """One, not what is set: an API that drops a connection is not ill, one that drops two is, and a person
@@ -231,7 +229,7 @@ class Known:
     def total(self, response: Response) -> int | None:
         """The number of orders that an answer tells, None if there is no number."""
         try:
-            return page_shape(self.settings, self.connection.session).total(response)
+            return PageShape.of(self.settings, self.connection.session.redact).total(response)
         except ResponseNotUnderstood:
             return None
 
@@ -254,8 +252,6 @@ class Known:
 
     def floor(self, time: datetime) -> datetime:
         """A time as precisely as a request can name it."""
-        if self.step == step_of(self.settings.cursor_format):
-            return EPOCH + in_steps(time, self.settings.cursor_format) * self.step
         return floor(time, self.step)
 
     @property
