@@ -7,7 +7,7 @@ not belong here: these are promises about the loading.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -31,7 +31,8 @@ from orders_dagster.assets import ORDERS_KEY, POOL
 from orders_dagster.columns import column_name
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import OrdersError
-from orders_dagster.places import ORDERS
+from orders_dagster.places import DELETED_AT, ORDERS
+from orders_dagster.reconcile import compare
 from orders_dagster.records import evaluations, loads_in, materializations
 from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.schema_changes import Change, changes
@@ -172,9 +173,12 @@ def _offenders(warehouse: Warehouse, question: Question) -> Found:
 def order_id_unique(tables: Tables) -> Question | None:
     if not tables.has(ORDERS):
         return None
+    column = tables.warehouse.column
+    counted = f"COUNT(*) AS {column('rows_of_it')}"
+    if tables.has(ORDERS, DELETED_AT):
+        counted += f", COUNT({column(DELETED_AT)}) AS {column('of_them_deleted')}"
     return Question(
-        f"SELECT {tables.key}, COUNT(*) AS {tables.warehouse.column('rows_of_it')} "
-        f"FROM {tables.orders} WHERE {tables.key} IS NOT NULL "
+        f"SELECT {tables.key}, {counted} FROM {tables.orders} WHERE {tables.key} IS NOT NULL "
         f"GROUP BY {tables.key} HAVING COUNT(*) > 1",
         tables.count(ORDERS),
     )
@@ -317,6 +321,46 @@ def _volume(
     )
 
 
+def reconciles_with_source(tables: Tables) -> Found | None:
+    """As many orders in each window of modification dates as the API has."""
+    if not tables.has(ORDERS):
+        return None
+    if not tables.settings.reconcile:
+        return _not_compared("It is switched off (sources.orders.reconcile).")
+    try:
+        compared = compare(tables.settings, tables.warehouse)
+    except OrdersError as error:
+        return replace(_not_compared(str(error)), offenders=1)
+    if compared.not_compared is not None:
+        return _not_compared(compared.not_compared)
+    differ = len(compared.differences)
+    return Found(
+        asked="The number of orders in windows of modification dates, in the API and in the warehouse, "
+        "up to the watermark less the lag; windows that differ are halved.",
+        rows_looked_at=compared.orders,
+        offenders=differ,
+        columns=["from", "to", "in_api", "in_warehouse"],
+        sample=[
+            (one.span.start, one.span.end, one.in_api, one.in_warehouse)
+            for one in compared.differences[:SAMPLE]
+        ],
+        description=f"{differ} windows differ. The job repair_orders reads them again."
+        if differ
+        else f"As many as in the API: {compared.orders:,}, compared by {compared.requests} requests.",
+    )
+
+
+def _not_compared(why: str) -> Found:
+    return Found(
+        asked="The number of orders in the API and in the warehouse.",
+        rows_looked_at=0,
+        offenders=0,
+        columns=[],
+        sample=[],
+        description=f"Not compared: {why}",
+    )
+
+
 def schema_stable(tables: Tables) -> Found | None:
     """The columns in the warehouse, against those that the evaluation before this one has kept."""
     now = tables.warehouse.types([name for name in tables.existing if name != REJECTED_TABLE])
@@ -380,6 +424,11 @@ CHECKS = (
         "As many orders came as in the same hours of earlier weeks, give or take `volume_factor`. "
         "Passes until there are three of them.",
         volume_as_expected,
+    ),
+    Check(
+        "reconciles_with_source",
+        "The API and the warehouse have as many orders, in each window of modification dates.",
+        reconciles_with_source,
     ),
     Check(
         "schema_stable",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from orders_dagster.destination import orders_pipeline
@@ -20,6 +20,12 @@ from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 from orders_dagster.tables import Counts
 from orders_dagster.warehouse import open_warehouse
+
+SUMS = (
+    *("loaded", "new", "updated", "unchanged", "rejected"),
+    *("pages", "requests", "retries", "bytes"),
+    *("extract_seconds", "normalize_seconds", "load_seconds"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,16 @@ class Repair:
     runs: tuple[Synchronisation, ...]
     marked: int
     not_compared: str | None = None
+
+    @property
+    def total(self) -> Synchronisation:
+        """All runs together: what came, between the state before the first and that after the last."""
+        first, last = self.runs[0], self.runs[-1]
+        return replace(
+            last,
+            watermark_before=first.watermark_before,
+            **{name: sum(getattr(run, name) for run in self.runs) for name in SUMS},
+        )
 
 
 def repair(

@@ -152,6 +152,7 @@ class CheckSeverity(_Table):
     no_rejected_orders: Severity = "warn"
     volume_as_expected: Severity = "warn"
     schema_stable: Severity = "warn"
+    reconciles_with_source: Severity = "warn"
 
 
 class Alerts(_Table):
@@ -226,6 +227,7 @@ class OrdersSettings(_Table):
     checkpoint_orders: PositiveInt = 50_000
 
     schedule: str = "0 * * * *"
+    reconcile: bool = True
     freshness_hours: Annotated[float, Field(gt=0)] = 24
     clock_tolerance_minutes: Annotated[float, Field(ge=0)] = 5
     volume_factor: Annotated[float, Field(gt=1)] = 3
@@ -381,15 +383,30 @@ def read_settings(**overrides: Any) -> OrdersSettings:
 
 
 def read_schedule() -> str:
-    """The cron expression of the schedule, the one setting needed before a run starts.
+    """The cron expression of the schedule, which is needed before a run starts.
 
     Raises:
         SettingsError: it is set, but is not a cron expression.
     """
+    return str(_read_alone("schedule"))
+
+
+def read_initial_value() -> datetime:
+    """Where the first synchronisation starts, UTC: the months of a replay begin there.
+
+    Raises:
+        SettingsError: it is set, but is not a time.
+    """
+    found: datetime = _read_alone("initial_value")
+    return found
+
+
+def _read_alone(key: str) -> Any:
+    """One setting, whatever the others are."""
     found = _Lookup()
-    value = found.value("schedule", str)
+    value = found.value(key, str)
     try:
-        return OrdersSettings(**({} if value is None else {"schedule": value})).schedule
+        return getattr(OrdersSettings(**({} if value is None else {key: value})), key)
     except ValidationError as invalid:
         raise SettingsError([found.explain(error) for error in invalid.errors()]) from None
 
