@@ -24,7 +24,7 @@ from orders_dagster.tables import Counts
 from orders_dagster.warehouse import Warehouse
 
 WINDOWS = 24
-"""Windows to begin with; each costs a request, by each run that compares."""
+"""Windows to begin with, of as many orders each; each costs a request, by each run that compares."""
 
 MOST_REQUESTS = 200
 """Where a table has lost orders everywhere, the windows that differ are told as they are by then."""
@@ -70,7 +70,8 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
         return Comparison(not_compared=obstacle)
     step = step_of(settings.cursor_format)
     until = floor(newest - timedelta(seconds=settings.lag_seconds), step)
-    spans = windows(settings.initial_value, counts.oldest(), until, step)
+    parts = counts.equal_parts(WINDOWS, until)
+    spans = windows(settings.initial_value, parts, until, step)
     if not spans:
         return Comparison(not_compared="Nothing older than the lag has been loaded yet.")
     api = ApiCounts(settings)
@@ -91,12 +92,11 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
 
 
 def windows(
-    initial: datetime, oldest: datetime | None, until: datetime, step: timedelta
+    initial: datetime, parts: Sequence[datetime], until: datetime, step: timedelta
 ) -> list[Span]:
-    """All time up to the last one, in parts: what is before the oldest order, and equal ones after it."""
-    begin = floor(max(initial, oldest), step) if oldest is not None else initial
-    edges = {floor(begin + (until - begin) * n / WINDOWS, step) for n in range(WINDOWS + 1)}
-    ordered = sorted(edge for edge in {initial, *edges, until} if initial <= edge <= until)
+    """All time up to the last one: what is before the oldest order, and equal parts of the orders."""
+    edges = {initial, until, *(floor(time, step) for time in parts)}
+    ordered = sorted(edge for edge in edges if initial <= edge <= until)
     return [Span(start, end) for start, end in pairwise(ordered)]
 
 

@@ -72,11 +72,18 @@ class Counts:
         newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
         return None if newest is None else read_time(newest)
 
-    def oldest(self) -> datetime | None:
+    def equal_parts(self, parts: int, until: datetime) -> list[datetime]:
+        """Times, from each of which on as many orders were modified, up to a last one; UTC, in order."""
         if not self._exists:
-            return None
-        oldest = self._warehouse.scalar(f"SELECT MIN({self._cursor}) FROM {self._orders}")
-        return None if oldest is None else read_time(oldest)
+            return []
+        part = self._warehouse.column("part")
+        rows = self._warehouse.query(
+            f"SELECT MIN({self._cursor}) FROM (SELECT {self._cursor}, NTILE({int(parts)}) OVER "
+            f"(ORDER BY {self._cursor}) AS {part} FROM {self._orders} WHERE {self._cursor} < %s) parts "
+            f"GROUP BY {part}",
+            until,
+        )
+        return sorted(read_time(time) for (time,) in rows)
 
     def present_in(self, span: Span, without: Collection[int | str] = ()) -> int:
         """Orders modified in a span that the API is to have: those not marked deleted, and those that
