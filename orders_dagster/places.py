@@ -130,14 +130,14 @@ class Places:
         if name in given:
             return given[name]
         wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
-        if not path and self.naming.identifier(name) == DELETED_AT:
-            wanted = f"api_{DELETED_AT}"
         # Two underscores are dlt's: they stand between the levels of an object, and before a variant.
         wanted = re.sub("__+", "_", wanted)
         if not any(character.isalnum() for character in wanted):
             wanted = "unnamed"
-        column = wanted
         identifier = self.naming.identifier
+        if not path and identifier(wanted) == DELETED_AT:
+            wanted = f"api_{DELETED_AT}"
+        column = wanted
         spelt_so = identifier(wanted)
         taken = {identifier(one) for one in given.values()}
         taken |= {identifier(own[-1]) for own in self.ours if own[:-1] == path}

@@ -102,6 +102,42 @@ def test_an_odd_api_is_read_completely(
     assert len(api.asked) < 100
 
 
+def test_an_empty_page_by_mistake_is_no_filter_that_excludes_its_start(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T2: taken for one, it would send the reader back into the ties that it has just left, and stop it."""
+    at_ms = [0, 0, 0, 10, *[20] * 9, 30]
+    orders = [
+        order(n, 0, last_modified_date=f"2024-01-01T00:00:00.{ms:03}Z")
+        for n, ms in enumerate(at_ms)
+    ]
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query)
+        return found | {"orders": []} if len(api.asked) == 2 else found
+
+    api = serve(answer)
+    project.set(workers=1)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+@pytest.mark.parametrize("excludes_start", [False, True])
+def test_ties_where_a_window_was_cut_are_all_read(
+    project: Project, serve: Callable[[Answering], Api], excludes_start: bool
+) -> None:
+    """The next reader begins within them, and does not know yet that the API excludes a start."""
+    times = [0, 1, 2, *[3] * 9, *range(4, 60)]
+    orders = [order(n, second) for n, second in enumerate(times)]
+    serve(lambda query: page(orders, query, excludes_start=excludes_start))
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
 @pytest.mark.parametrize("paging", ["seek", "offset"])
 def test_an_offset_that_is_ignored_is_named_when_it_is_needed(
     project: Project, serve: Callable[[Answering], Api], paging: str

@@ -147,7 +147,7 @@ def test_a_repair_mends_what_differs_and_says_so(
     assert warned.metadata["offenders"].value in (1, 2)
     told = metadata(result)
     assert (told["orders_new"], told["marked_deleted"]) == (1, 1)
-    assert sum(row.data["in_api"] for row in told["differences"]) >= 1
+    assert told["differences"]
     assert check(result, "reconciles_with_source").passed
     deleted = "SELECT order_id FROM ecommerce.orders WHERE deleted_at IS NOT NULL"
     assert project.query(deleted) == [("before-2",)]

@@ -214,7 +214,11 @@ class SeekPaginator(OrdersPaginator):
             self._leave_ties()
         elif self.offset:
             self._turn_page_of_ties(response, rows, times, is_repeated)
-        elif self._edge is None or not self._looks_behind_edge(times):
+        elif (
+            self._edge is None
+            or (not rows and total)  # empty by mistake: it shows nothing
+            or not self._looks_behind_edge(times)
+        ):
             self._turn_first_page(response, rows, times, total)
 
     def _turn_first_page(
