@@ -39,6 +39,7 @@ from orders_dagster.alerts.tell import tell
 from orders_dagster.assets import ORDERS_KEY, REPLAY_JOB
 from orders_dagster.changes import newest_change_after
 from orders_dagster.errors import OrdersError, SettingsError
+from orders_dagster.report.asset import REPORT_KEY
 from orders_dagster.settings import NO_ALERTS, read_alerts, read_settings
 
 UNFINISHED = [
@@ -54,13 +55,13 @@ LONGEST_BACKOFF = timedelta(hours=1)
 
 
 def orders_job() -> UnresolvedAssetJobDefinition:
-    """The asset and its checks, in one process: another executor would import everything again for
-    each step, which takes longer than the work."""
+    """The asset, its checks and their report, in one process: another executor would import everything
+    again for each step, which takes longer than the work; and the report counts on their order."""
     return define_asset_job(
         "orders_job",
-        selection=AssetSelection.assets(ORDERS_KEY),
+        selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
         executor_def=in_process_executor,
-        description="Materializes `orders` and runs its checks.",
+        description="Materializes `orders`, runs its checks, and renders the report of them.",
     )
 
 
@@ -77,7 +78,7 @@ def replay_job(since: datetime) -> UnresolvedAssetJobDefinition:
 
     return define_asset_job(
         REPLAY_JOB,
-        selection=AssetSelection.assets(ORDERS_KEY),
+        selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
         config=month,
         executor_def=in_process_executor,
         description="Reads orders of a span of time again and merges them, by month from the Partitions "
@@ -90,7 +91,7 @@ def repair_job() -> UnresolvedAssetJobDefinition:
     """Mends what differs from the API."""
     return define_asset_job(
         "repair_orders",
-        selection=AssetSelection.assets(ORDERS_KEY),
+        selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
         config=config_of(repair=True),
         executor_def=in_process_executor,
         description="Compares the numbers of orders with the API, reads the windows that differ again, "

@@ -313,11 +313,11 @@ def _volume(
             f"{counted} Nothing to compare them with yet: {len(weeks)} of the {WEEKS} weeks before "
             f"are on record, {ENOUGH_WEEKS} are needed."
         )
+    lowest, highest = math.ceil(expected.lowest), math.floor(expected.highest)
     return (
         f"{counted} {expected.orders:,.0f} are usual: the median of the same time in earlier weeks "
         f"({', '.join(f'{week:,.0f}' for week in weeks)}). With volume_factor = {factor:g} "
-        f"and what counts vary by chance, {math.ceil(expected.lowest):,} to "
-        f"{math.floor(expected.highest):,} are as expected."
+        f"and what counts vary by chance, {lowest:,} to {highest:,} are as expected."
     )
 
 

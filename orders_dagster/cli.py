@@ -12,6 +12,7 @@ import click
 COMMANDS: dict[str, str] = {
     "alert-test": "alert_test",
     "doctor": "doctor.command",
+    "report": "report.command",
 }
 """The module of each command, which holds a click command named `command`."""
 

@@ -14,6 +14,7 @@ from orders_dagster.automation import (
     replay_job,
 )
 from orders_dagster.checks import orders_checks
+from orders_dagster.report.asset import orders_check_report
 from orders_dagster.settings import read_initial_value, read_schedule
 
 
@@ -30,7 +31,7 @@ def build_defs(*, schedule: str | None = None) -> Definitions:
     jobs = [job, replay_job(read_initial_value()), repair_job()]
     checks = orders_checks()
     return Definitions(
-        assets=[API, orders_assets()],
+        assets=[API, orders_assets(), orders_check_report(list(checks.check_specs))],
         asset_checks=[checks],
         jobs=jobs,
         schedules=[orders_schedule(job, schedule or read_schedule())],

@@ -105,6 +105,17 @@ def where(pipeline: dlt.Pipeline) -> str:
     )
 
 
+def is_missing(pipeline: dlt.Pipeline) -> bool:
+    """Whether the warehouse is a file that is not there; whoever opens it would make an empty one."""
+    credentials = getattr(pipeline.destination_client().config, "credentials", None)
+    database = getattr(credentials, "database", None)
+    return (
+        pipeline.destination.destination_name == "duckdb"
+        and isinstance(database, str)
+        and not Path(database).is_file()
+    )
+
+
 def file_format(pipeline: dlt.Pipeline) -> Any:
     """Parquet, where it can be loaded: its columns have types.
 

@@ -5,6 +5,7 @@
     │   ├── CredentialsRefused     client_id, client_secret, token_url, or the auth table
     │   ├── ApiUnreachable         base_url or token_url: nothing has answered there yet
     │   ├── ApiRefused             path or params: a 4xx that no retry can cure
+    │   ├── NoRecords              DAGSTER_HOME: where Dagster's records are
     │   └── ResponseNotUnderstood  data_selector, total_path, params: the API answers something else
     ├── SpanRefused            correct the start and the end that were given to a replay
     ├── ApiUnavailable         wait: the API kept failing after the last retry
@@ -93,6 +94,19 @@ class SpanRefused(OrdersError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The range cannot be read: {reason}. Nothing was read.")
+
+
+class NoRecords(SettingsError):
+    """There is no Dagster instance to read from."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                "DAGSTER_HOME does not lead to Dagster's records: it has to be set, to the absolute path "
+                "of a folder that exists. In a checkout that is DAGSTER_HOME=$PWD/.dagster_home, which "
+                "make sets by itself."
+            ]
+        )
 
 
 class ApiUnavailable(OrdersError):

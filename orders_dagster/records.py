@@ -20,6 +20,7 @@ from dagster import (
     EventLogRecord,
     TableMetadataValue,
 )
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -252,5 +253,7 @@ def _problems(instance: DagsterInstance, run: DagsterRun) -> list[str]:
             continue
         said = data.user_failure_data.description if data.user_failure_data else None
         kind = data.error.cls_name if data.error else None
+        if kind == DagsterAssetCheckFailedError.__name__:
+            said = "A blocking check failed."
         problems.append(f"{event.step_key}: {said or kind or 'failed'}")
     return problems
