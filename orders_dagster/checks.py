@@ -282,24 +282,23 @@ def volume(instance: DagsterInstance, factor: float) -> Found | None:
         for loads, period in zip(found, periods, strict=True)
     ]
     weeks = [orders for orders in before if orders is not None]
-    count = latest[0].new + latest[0].updated if now is None else now
-    expected = usual(weeks, factor)
+    expected = None if now is None else usual(weeks, factor)
     return Found(
         asked="New and updated orders of the last materialization's time, an hour at least, against "
         f"the median of the same time in the {WEEKS} weeks before.",
         rows_looked_at=sum(len(loads or ()) for loads in found),
-        offenders=int(expected is not None and not expected.holds(count)),
+        offenders=int(now is not None and expected is not None and not expected.holds(now)),
         columns=["from", "to", "orders"],
         sample=[
             (*period, None if orders is None else round(orders))
-            for period, orders in zip(periods, (count, *before), strict=True)
+            for period, orders in zip(periods, (now, *before), strict=True)
         ],
-        description=_volume(count, (start, end), weeks, expected, factor),
+        description=_volume(now, (start, end), weeks, expected, factor),
     )
 
 
 def _volume(
-    count: float,
+    count: float | None,
     period: tuple[datetime, datetime],
     weeks: Sequence[float],
     expected: Usual | None,
@@ -307,6 +306,8 @@ def _volume(
 ) -> str:
     """The numbers, and where they come from."""
     start, end = (f"{time:%Y-%m-%d %H:%M}" for time in period)
+    if count is None:
+        return f"Nothing to compare with yet: the first load was after {start} UTC."
     counted = f"{count:,.0f} orders were new or updated from {start} to {end} UTC."
     if expected is None:
         return (

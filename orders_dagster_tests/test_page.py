@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from orders_dagster.checks import CHECKS
 from orders_dagster.local import free_port
@@ -36,25 +36,32 @@ OPTIONS = (
 MILLISECONDS = PATIENCE_SECONDS * 1000
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page in headless Chromium, as large as the picture in the README."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         reason = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    expect.set_options(timeout=MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page as large as the picture in the README."""
+    expect.set_options(timeout=MILLISECONDS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900}, timezone_id="UTC")
         page.set_default_timeout(MILLISECONDS)
         skip = page.get_by_role("button", name="Skip", exact=True)
         # On a new instance, an invitation to subscribe covers the page sooner or later.
         page.add_locator_handler(skip, lambda button: button.click())
         yield page
-        browser.close()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ _LARGE = {"width": 400, "height": 210, "margin": 6, "show_legend": False}
 _BARE = {"show_x_labels": False, "show_y_labels": False, "show_y_guides": False, "range": (0, 3)}
 _STYLE = Style(label_font_size=13, major_label_font_size=13, font_family="inherit")
 _SKEWED = 20
-"""Times the median: a first load would flatten everything after it."""
+"""Times the median."""
 
 
 def history(name: str, verdicts: Sequence[str], title: str, description: str) -> str:
@@ -40,14 +40,21 @@ def history(name: str, verdicts: Sequence[str], title: str, description: str) ->
     return _render(chart, name, title, description)
 
 
+def is_skewed(numbers: Sequence[float]) -> bool:
+    """Whether a few numbers would flatten all others, as a first load does."""
+    counted = [number for number in numbers if number]
+    return bool(counted) and min(counted) >= 1 and max(counted) > _SKEWED * median(counted)
+
+
 def bars(
-    name: str, points: Sequence[tuple[datetime, float | None]], title: str, description: str
+    name: str,
+    points: Sequence[tuple[datetime, float | None]],
+    title: str,
+    description: str,
+    logarithmic: bool = False,
 ) -> str:
     """A bar for each load."""
     numbers = [value for _, value in points if value]
-    logarithmic = bool(numbers) and max(numbers) > _SKEWED * median(numbers) and min(numbers) >= 1
-    if logarithmic:
-        description += " The scale is logarithmic."
     chart = pygal.Bar(
         **_options(),
         **_LARGE,

@@ -40,6 +40,7 @@ def html(report: Report) -> str:
         "number": write.number,
         "duration": write.duration,
         "cell": write.cell,
+        "code": write.code,
     }
     return environment.get_template("page.html.jinja").render(
         report=report,
@@ -106,10 +107,9 @@ def _strip(check: CheckState) -> str:
 
 def _load_charts(loads: Sequence[Materialization]) -> Iterator[tuple[str, str]]:
     orders = [(load.at, float(load.loaded)) for load in loads]
-    yield (
-        "Orders loaded",
-        charts.bars("orders", orders, "Orders loaded", _range(orders, "orders a load")),
-    )
+    skewed = charts.is_skewed([count for _, count in orders])
+    title = "Orders loaded" + (", logarithmic" if skewed else "")
+    yield title, charts.bars("orders", orders, title, _range(orders, "orders a load"), skewed)
     for name, title, seconds in (
         ("duration", "Duration", [(load.at, load.seconds) for load in loads]),
         ("lag", "Lag", [(load.at, load.lag_seconds) for load in loads]),
@@ -148,7 +148,10 @@ def _markdown(report: Report) -> Iterator[str]:
     yield ""
     yield "## Loads"
     yield ""
-    yield from _loads_table(report.loads)
+    if report.loads:
+        yield from _loads_table(report.loads)
+    else:
+        yield "There is no load on record."
     yield ""
     yield "## Rejected orders that wait"
     yield ""
@@ -156,7 +159,7 @@ def _markdown(report: Report) -> Iterator[str]:
     if waiting.note:
         yield f"{_escape(waiting.note)} ({write.time(waiting.at)})"
         yield ""
-    yield f"{'Not known yet' if waiting.orders is None else write.number(waiting.orders)}."
+    yield "Nobody has looked yet." if waiting.orders is None else f"{waiting.orders:,} orders."
     if waiting.by_reason.rows:
         yield ""
         yield from _table(waiting.by_reason)

@@ -23,6 +23,7 @@ cases:
   load       a first load of 100,000 orders without latency
   memory     a first load of 1,000,000 orders, for its peak memory beside that of 100,000
   changes    200 changed orders into 1,000,000 and into 10,000
+  checks     all asset checks on 10,000,000 orders, which takes 3 GB on the disk
 
 examples:
   make bench

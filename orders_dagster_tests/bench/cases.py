@@ -1,4 +1,4 @@
-"""What is measured: five cases, each of some contenders in turns, and whether they loaded it all.
+"""What is measured: six cases, each of some contenders in turns, and whether they loaded it all.
 
 Here: which process runs when, on which files. Not here: how one is measured (`measure.py`), and what
 the numbers are to be (`report.py`).
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from orders_dagster_tests.bench.grow import grow
 from orders_dagster_tests.bench.measure import Measurement, measure
 from orders_dagster_tests.bench.places import Place
 from orders_dagster_tests.bench.shops import Shop, Shops
@@ -50,6 +51,9 @@ OURS_8 = Contender("this project, 8 workers", "ours", {"SOURCES__ORDERS__WORKERS
 OURS_20 = Contender("this project, 20 workers", "ours", {"SOURCES__ORDERS__WORKERS": "20"})
 BARE = Contender("bare rest_api_source", "bare", tables=("ecommerce", "orders__items"))
 FLOOR = Contender("requests and read_json", "floor", tables=("main", "items"))
+CHECKS = Contender("this project, all checks", "checks")
+LOADED = 10_000
+"""Orders that the warehouse of the checks is grown from."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class Sizes:
     @property
     def small(self) -> int:
         return self._scaled(10_000)
+
+    @property
+    def checks(self) -> int:
+        return self._scaled(10_000_000)
 
     @property
     def changed(self) -> int:
@@ -227,6 +235,20 @@ def changes(bench: Bench) -> None:
         original.remove()
 
 
+def checks(bench: Bench) -> None:
+    """All asset checks on many orders: those of a first load, over and over, with other ids."""
+    shop = bench.shops.of(min(LOADED, bench.sizes.checks))
+    place = bench.place()
+    bench.run(OURS, shop, place, f"preparing {shop.orders:,} orders")
+    rows = grow(place.warehouse, bench.sizes.checks // shop.orders)
+    what = f"all checks, {rows['orders']:,} orders, {rows['orders__items']:,} items"
+    for run in range(1, bench.runs + 1):
+        measured = measure(CHECKS.module, place.environment(shop.url, {}), place.directory)
+        bench.results.setdefault(Line("checks", what, CHECKS), []).append(measured)
+        bench.say(f"        {what}, {run} of {bench.runs}: {measured.note}")
+    place.remove()
+
+
 def _first_loads(
     bench: Bench, case: str, what: str, shop: Shop, contenders: Sequence[Contender]
 ) -> None:
@@ -249,6 +271,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "load": load,
     "memory": memory,
     "changes": changes,
+    "checks": checks,
 }
 """By name, in the order in which they run: the quick ones first, and each before what uses it."""
 
