@@ -33,7 +33,7 @@ from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import OrdersError
 from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.reconcile import compare
-from orders_dagster.records import evaluations, loads_in, materializations
+from orders_dagster.records import MANY_REPLAYS, evaluations, loads_in, materializations
 from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.schema_changes import Change, changes
 from orders_dagster.settings import CheckSeverity, OrdersSettings, read_settings
@@ -269,24 +269,26 @@ def volume_as_expected(tables: Tables) -> Found | None:
 
 def volume(instance: DagsterInstance, factor: float) -> Found | None:
     """From Dagster's records alone: what the last load brought, and what is usual at its time."""
-    latest = materializations(instance, limit=2)
+    # What was read again by hand says nothing of what is usual, nor do all months of some years.
+    found = materializations(instance, limit=MANY_REPLAYS)
+    latest = [load for load in found if load.read_again is None][:2]
     if not latest:
         return None
     end = latest[0].at
     # By a schedule that runs once a day a day is compared, not an hour of it.
     start = min([end - SHORTEST_PERIOD, *(load.at for load in latest[1:])])
     periods = [(start - n * WEEK, end - n * WEEK) for n in range(WEEKS + 1)]
-    found = [loads_in(instance, *period) for period in periods]
+    loads = [loads_in(instance, *period) for period in periods]
     now, *before = [
-        None if loads is None else orders_in(loads, *period)
-        for loads, period in zip(found, periods, strict=True)
+        None if some is None else orders_in(some, *period)
+        for some, period in zip(loads, periods, strict=True)
     ]
     weeks = [orders for orders in before if orders is not None]
     expected = None if now is None else usual(weeks, factor)
     return Found(
         asked="New and updated orders of the last materialization's time, an hour at least, against "
         f"the median of the same time in the {WEEKS} weeks before.",
-        rows_looked_at=sum(len(loads or ()) for loads in found),
+        rows_looked_at=sum(len(some or ()) for some in loads),
         offenders=int(now is not None and expected is not None and not expected.holds(now)),
         columns=["from", "to", "orders"],
         sample=[

@@ -26,10 +26,13 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-from orders_dagster.assets import ORDERS_KEY
+from orders_dagster.assets import ORDERS_KEY, READ_AGAIN
 from orders_dagster.volume import Load
 
 INSTANT = timedelta(microseconds=1)
+MANY_REPLAYS = 400
+"""More materializations in a row than a replay of all months of thirty years makes."""
+
 MANY_LOADS = 5_000
 """More materializations than fit into any period that is compared; a limit, in case of a mistake."""
 
@@ -86,6 +89,7 @@ class Materialization:
     lag_seconds: float | None
     watermark: datetime | None
     warehouse: str | None
+    read_again: str | None
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,14 @@ def _records(
         after_timestamp=after.timestamp() if after else None,
         before_timestamp=(until + INSTANT).timestamp() if until else None,
     )
-    found = instance.fetch_materializations(asked, limit=max(limit, 10), ascending=ascending)
-    return [record for record in found.records if _is_load(record)][:limit]
+    found = instance.fetch_materializations(
+        asked, limit=max(limit, MANY_REPLAYS), ascending=ascending
+    )
+    return [
+        record
+        for record in found.records
+        if _is_load(record) and READ_AGAIN not in _metadata(record)
+    ][:limit]
 
 
 def _is_load(record: EventLogRecord) -> bool:
@@ -208,6 +218,7 @@ def _materialization(record: EventLogRecord) -> Materialization:
         lag_seconds=found.get("lag_seconds"),
         watermark=None if watermark is None else datetime.fromtimestamp(watermark, UTC),
         warehouse=found.get("warehouse"),
+        read_again=found.get(READ_AGAIN),
     )
 
 
