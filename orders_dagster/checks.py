@@ -58,11 +58,13 @@ class Question:
 
     Attributes:
         by: a column of the offenders that they are also counted by.
+        quick: a cheaper question that finds something if there are offenders.
     """
 
     sql: str
     rows_looked_at: int
     by: str | None = None
+    quick: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,10 @@ def by_sql(ask: Callable[[Tables], Question | None]) -> Callable[[Tables], Found
 def _offenders(warehouse: Warehouse, question: Question) -> Found:
     """The first offenders, and how many there are: that is asked only if there are more than can be
     shown, since most questions look at every row, and most find nothing."""
-    columns, sample = warehouse.head(question.sql, SAMPLE + 1)
+    columns: Sequence[str] = []
+    sample: Sequence[tuple[Any, ...]] = []
+    if question.quick is None or warehouse.head(question.quick, 1)[1]:
+        columns, sample = warehouse.head(question.sql, SAMPLE + 1)
     offenders = len(sample)
     if offenders > SAMPLE:
         offenders = int(warehouse.scalar(f"SELECT COUNT(*) FROM ({question.sql}) offenders"))
@@ -199,11 +204,17 @@ def items_belong_to_an_order(tables: Tables) -> Question | None:
     children = [table for table in of if tables.has(table)]
     if not children:
         return None
-    asked = " UNION ALL ".join(
-        _without_parent(tables, parent, [child for child in children if of[child] == parent])
+    families = {
+        parent: [child for child in children if of[child] == parent]
         for parent in dict.fromkeys(of[child] for child in children)
+    }
+    asked = " UNION ALL ".join(_without_parent(tables, *family) for family in families.items())
+    quick = [_hash_without_parent(tables, *family) for family in families.items()]
+    return Question(
+        asked,
+        sum(tables.count(child) for child in children),
+        quick=None if None in quick else " UNION ALL ".join(filter(None, quick)),
     )
-    return Question(asked, sum(tables.count(child) for child in children))
 
 
 def _without_parent(tables: Tables, parent: str, children: Sequence[str]) -> str:
@@ -219,6 +230,22 @@ def _without_parent(tables: Tables, parent: str, children: Sequence[str]) -> str
     return (
         f"SELECT c.{column('in_table')}, c.{parent_id} FROM ({rows}) c "
         f"LEFT JOIN {name(parent)} p ON c.{parent_id} = p.{own_id} WHERE p.{own_id} IS NULL"
+    )
+
+
+def _hash_without_parent(tables: Tables, parent: str, children: Sequence[str]) -> str | None:
+    """The same by hashes of the ids, which takes two thirds of the time; None if the destination has none.
+
+    Of 64 bits: among 10,000,000 parents, one orphan in 2,000,000,000,000 has the hash of one of them.
+    """
+    name, column, hashed = tables.warehouse.name, tables.warehouse.column, tables.warehouse.hashed
+    parent_id, own_id = hashed(column("_dlt_parent_id")), hashed(column("_dlt_id"))
+    if parent_id is None or not tables.has(parent):
+        return None
+    rows = " UNION ALL ".join(f"SELECT {parent_id} AS h FROM {name(child)}" for child in children)
+    return (
+        f"SELECT c.h FROM ({rows}) c "
+        f"LEFT JOIN (SELECT {own_id} AS h FROM {name(parent)}) p ON c.h = p.h WHERE p.h IS NULL"
     )
 
 

@@ -48,6 +48,11 @@ class Warehouse:
     def column(self, name: str) -> str:
         return self.client.escape_column_name(name)
 
+    def hashed(self, column: str) -> str | None:
+        """A whole number of 64 bits for a value, None where there is no such function."""
+        is_duckdb = self.client.capabilities.sqlglot_dialect == "duckdb"
+        return f"hash({column})" if is_duckdb else None
+
     def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """All rows of a query; `%s` stands for an argument."""
         with self.client.execute_query(sql, *args) as cursor:

@@ -43,7 +43,9 @@ def remember(instance: DagsterInstance, loads: Iterable[tuple[datetime, int]], *
             event_specific_data=StepMaterializationData(materialization),
         )
         instance.store_event(
-            EventLogEntry(None, 20, "", "a-run", at.timestamp(), None, None, event)  # type: ignore[no-untyped-call]
+            EventLogEntry(  # type: ignore[no-untyped-call]
+                None, 20, "", "a-run", at.timestamp(), None, None, event
+            )
         )
 
 
