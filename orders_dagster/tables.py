@@ -81,7 +81,7 @@ class Counts:
             f"SELECT MIN({self._cursor}) FROM (SELECT {self._cursor}, NTILE({int(parts)}) OVER "
             f"(ORDER BY {self._cursor}) AS {part} FROM {self._orders} WHERE {self._cursor} < %s) parts "
             f"GROUP BY {part}",
-            until,
+            self._warehouse.moment(until),
         )
         return sorted(read_time(time) for (time,) in rows)
 
@@ -93,15 +93,16 @@ class Counts:
         where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s"
         if self._has_mark:
             where += f" AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
-        found = self._count(where, span.start, span.end)
+        moment = self._warehouse.moment
+        start_end = (moment(span.start), moment(span.end))
+        found = self._count(where, *start_end)
         keys = list(without)
         for start in range(0, len(keys), KEYS_TOGETHER):
             some = keys[start : start + KEYS_TOGETHER]
             marks = ", ".join(["%s"] * len(some))
             found -= self._count(
                 f"{where} AND {self._key} IN ({marks})",
-                span.start,
-                span.end,
+                *start_end,
                 *some,
             )
         return found
@@ -125,8 +126,12 @@ class Counts:
             f"WHERE {self._cursor} >= %s AND {self._cursor} < %s AND {load} < %s "
             f"AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
         )
+        moment = self._warehouse.moment
         found = self._warehouse.query(
-            f"SELECT {self._key} FROM {self._orders} {where}", span.start, span.end, loaded_before
+            f"SELECT {self._key} FROM {self._orders} {where}",
+            moment(span.start),
+            moment(span.end),
+            loaded_before,
         )
         keys = [key for (key,) in found if key not in without]
         for start in range(0, len(keys), KEYS_TOGETHER):
@@ -134,7 +139,7 @@ class Counts:
             marks = ", ".join(["%s"] * len(some))
             self._warehouse.execute(
                 f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {self._key} IN ({marks})",
-                at,
+                moment(at),
                 *some,
             )
         return len(keys)

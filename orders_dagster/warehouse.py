@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ class Warehouse:
         """A whole number of 64 bits for a value, None where there is no such function."""
         is_duckdb = self.client.capabilities.sqlglot_dialect == "duckdb"
         return f"hash({column})" if is_duckdb else None
+
+    def moment(self, time: datetime) -> datetime:
+        """A time as an argument of a query: without its zone where the destination keeps none."""
+        capabilities = self.client.capabilities
+        has_zones = capabilities.supports_tz_aware_datetime
+        if has_zones and capabilities.sqlglot_dialect != "sqlite":
+            return time
+        return time.astimezone(UTC).replace(tzinfo=None)
 
     def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """All rows of a query; `%s` stands for an argument."""

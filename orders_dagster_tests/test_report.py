@@ -163,7 +163,7 @@ def test_offenders_questions_and_numbers_of_the_loads_are_in_it(report: Report) 
     assert latest.sql is not None
     assert latest.sql.startswith("SELECT ")
     assert latest.sample is not None
-    assert latest.sample.rows == [[NASTY.replace("'", ""), 2]]
+    assert latest.sample.rows == [[NASTY.replace("'", ""), 2, 0]]
 
     assert [load.new for load in report.loads] == [60, 5, 0]
     assert all(load.seconds is not None and load.seconds > 0 for load in report.loads)
@@ -373,7 +373,7 @@ def test_json_holds_everything_for_machines(report: Report) -> None:
     unique = found["checks"][0]
     assert unique["latest"]["severity"] == "error"
     assert unique["latest"]["offenders"] == 1
-    assert unique["latest"]["sample"]["rows"] == [[NASTY.replace("'", ""), 2]]
+    assert unique["latest"]["sample"]["rows"] == [[NASTY.replace("'", ""), 2, 0]]
     assert [one["verdict"] for one in unique["history"]] == ["pass", "pass", "fail"]
     assert datetime.fromisoformat(unique["since"]) == report.checks[0].since
     assert [load["new"] for load in found["loads"]] == [60, 5, 0]
