@@ -3,8 +3,9 @@
 Materializing it is one synchronisation (pipeline.py); this module says what Dagster shows of it.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import dlt
@@ -13,17 +14,14 @@ from dagster import (
     AssetKey,
     AssetsDefinition,
     AssetSpec,
-    Config,
     Failure,
     FreshnessPolicy,
     MaterializeResult,
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
-    TableRecord,
     TableSchema,
 )
-from pydantic import Field
 
 from orders_dagster.destination import inert_pipeline
 from orders_dagster.elt import DagsterDltTranslator, DltResourceTranslatorData, dlt_assets
@@ -33,10 +31,8 @@ from orders_dagster.pipeline import (
     synchronise,
 )
 from orders_dagster.places import ORDERS
-from orders_dagster.repair import Repair, repair
-from orders_dagster.settings import OrdersSettings, read_settings
+from orders_dagster.settings import read_settings
 from orders_dagster.source import inert_source
-from orders_dagster.span import Span
 from orders_dagster.tables import orders_tables
 
 ORDERS_KEY = AssetKey(ORDERS)
@@ -61,27 +57,8 @@ what cannot be merged is in `orders_rejected`, with the reason.
 """
 
 
-REPLAY_JOB = "replay_orders"
 READ_AGAIN = "read_again"
 """The metadata of a materialization that read a span again: it says nothing of the usual volume."""
-
-
-class OrdersConfig(Config):
-    """What to read other than what has changed: in the Launchpad, by `replay_orders`, `repair_orders`."""
-
-    start: str = Field(
-        default="",
-        description="Read the orders modified from this time on again: 2026-03-01, or "
-        "2026-03-01T06:00:00+01:00; UTC unless it says otherwise. The watermark stays where it is.",
-    )
-    end: str = Field(
-        default="", description="The end of what is read again, itself excluded; empty for now."
-    )
-    repair: bool = Field(
-        default=False,
-        description="Compare the numbers of orders with the API, read again where they differ (or from "
-        "start to end), and mark orders that the shop has deleted.",
-    )
 
 
 class OrdersTranslator(DagsterDltTranslator):
@@ -118,14 +95,10 @@ def orders_assets() -> AssetsDefinition:
         dagster_dlt_translator=OrdersTranslator(),
         pool=POOL,
     )
-    def orders(context: AssetExecutionContext, config: OrdersConfig) -> Any:
-        try:
-            metadata = materialize(read_settings(), config, context.run.job_name, context.log.info)
-        except OrdersError as error:
-            # A wrong setting stays wrong: no retry. Failure shows the message without a stack.
-            is_final = isinstance(error, (SettingsError, SpanRefused))
-            raise Failure(str(error), allow_retries=not is_final) from None
-        yield MaterializeResult(asset_key=ORDERS_KEY, metadata=metadata)
+    def orders(context: AssetExecutionContext) -> Any:
+        with failing_in_words():
+            result = synchronise(read_settings(), context.log.info)
+        yield MaterializeResult(asset_key=ORDERS_KEY, metadata=materialization_metadata(result))
 
     # dagster_dlt keeps its objects in the metadata for its own resource, which is not used here; the
     # page would show them as "unserializable".
@@ -136,60 +109,15 @@ def orders_assets() -> AssetsDefinition:
     )
 
 
-def materialize(
-    settings: OrdersSettings, config: OrdersConfig, job: str, log: Callable[[str], None]
-) -> dict[str, Any]:
-    """Read what has changed, a span again, or what differs; what it reports.
-
-    Raises:
-        SpanRefused: before anything is read.
-        OrdersError: as a synchronisation.
-    """
-    if job == REPLAY_JOB and not config.start.strip():
-        raise SpanRefused("choose a month, or write its start into the Launchpad")
-    if config.end.strip() and not config.start.strip():
-        raise SpanRefused("it has an end and no start")
-    now = datetime.now(UTC)
-    span = Span.parse(config.start, config.end, now) if config.start.strip() else None
-    if config.repair:
-        repaired = repair(settings, log, span=span)
-        return materialization_metadata(repaired.total) | repair_metadata(repaired)
-    metadata = materialization_metadata(synchronise(settings, log, span=span))
-    return metadata | ({READ_AGAIN: str(span)} if span else {})
-
-
-def repair_metadata(repaired: Repair) -> dict[str, Any]:
-    """What was compared, read again and marked."""
-    compared: dict[str, Any] = {}
-    if repaired.not_compared is not None:
-        compared["not_compared"] = repaired.not_compared
-    elif repaired.differences is not None:
-        compared["differences"] = MetadataValue.table(
-            [
-                TableRecord(
-                    {
-                        "from": one.span.start.isoformat(),
-                        "to": one.span.end.isoformat(),
-                        "in_api": one.in_api,
-                        "in_warehouse": one.in_warehouse,
-                    }
-                )
-                for one in repaired.differences
-            ],
-            TableSchema(
-                [
-                    TableColumn("from"),
-                    TableColumn("to"),
-                    TableColumn("in_api", "int"),
-                    TableColumn("in_warehouse", "int"),
-                ]
-            ),
-        )
-    return {
-        READ_AGAIN: "; ".join(map(str, repaired.spans)) or "nothing",
-        "marked_deleted": repaired.marked,
-        **compared,
-    }
+@contextmanager
+def failing_in_words() -> Iterator[None]:
+    """Our errors become Dagster's failures, which show the message without a stack."""
+    try:
+        yield
+    except OrdersError as error:
+        # A wrong setting stays wrong: no retry.
+        is_final = isinstance(error, (SettingsError, SpanRefused))
+        raise Failure(str(error), allow_retries=not is_final) from None
 
 
 def materialization_metadata(result: Synchronisation) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from dagster import (
     AssetCheckSpec,
@@ -27,7 +26,6 @@ from dagster import (
     SkipReason,
     define_asset_job,
     in_process_executor,
-    monthly_partitioned_config,
     schedule,
     sensor,
 )
@@ -36,9 +34,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from orders_dagster.alerts.receiver import receivers
 from orders_dagster.alerts.records import episode_in, subjects_of
 from orders_dagster.alerts.tell import tell
-from orders_dagster.assets import ORDERS_KEY, REPLAY_JOB
+from orders_dagster.assets import ORDERS_KEY
 from orders_dagster.changes import newest_change_after
 from orders_dagster.errors import OrdersError, SettingsError
+from orders_dagster.replay import REPAIR, REPLAY
 from orders_dagster.report.asset import REPORT_KEY
 from orders_dagster.settings import NO_ALERTS, read_alerts, read_settings
 
@@ -49,7 +48,7 @@ UNFINISHED = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-JOBS = ("orders_job", REPLAY_JOB, "repair_orders")
+JOBS = ("orders_job", REPLAY, REPAIR)
 SENSOR_SECONDS = 60
 LONGEST_BACKOFF = timedelta(hours=1)
 
@@ -63,46 +62,6 @@ def orders_job() -> UnresolvedAssetJobDefinition:
         executor_def=in_process_executor,
         description="Materializes `orders`, runs its checks, and renders the report of them.",
     )
-
-
-def replay_job(since: datetime) -> UnresolvedAssetJobDefinition:
-    """Reads a month again, or what the Launchpad says.
-
-    Args:
-        since: the first month holds it.
-    """
-
-    @monthly_partitioned_config(start_date=f"{since.astimezone(UTC):%Y-%m-01}", end_offset=1)
-    def month(start: datetime, end: datetime) -> dict[str, Any]:
-        return config_of(start=start.isoformat(), end=end.isoformat())
-
-    return define_asset_job(
-        REPLAY_JOB,
-        selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
-        config=month,
-        executor_def=in_process_executor,
-        description="Reads orders of a span of time again and merges them, by month from the Partitions "
-        "page or by `start` and `end` in the Launchpad. The watermark stays where it is; an older "
-        "version never overwrites a newer one. With `start` 2000-01-01 and no end: a full refresh.",
-    )
-
-
-def repair_job() -> UnresolvedAssetJobDefinition:
-    """Mends what differs from the API."""
-    return define_asset_job(
-        "repair_orders",
-        selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
-        config=config_of(repair=True),
-        executor_def=in_process_executor,
-        description="Compares the numbers of orders with the API, reads the windows that differ again, "
-        "and sets `deleted_at` of orders that the shop no longer has. With `start` and `end` in the "
-        "Launchpad that span is read again, whether it differs or not.",
-    )
-
-
-def config_of(**config: Any) -> dict[str, Any]:
-    """The run config of a job that materializes `orders`."""
-    return {"ops": {ORDERS_KEY.path[-1]: {"config": config}}}
 
 
 def orders_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> ScheduleDefinition:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
+from orders_dagster import replay
 from orders_dagster.assets import API, orders_assets
 from orders_dagster.automation import (
     orders_alerts,
     orders_job,
     orders_schedule,
     orders_sensor,
-    repair_job,
-    replay_job,
 )
 from orders_dagster.checks import orders_checks
 from orders_dagster.report.asset import orders_check_report
@@ -28,14 +27,18 @@ def build_defs(*, schedule: str | None = None) -> Definitions:
         SettingsError: the schedule or the initial value that is set is none.
     """
     job = orders_job()
-    jobs = [job, replay_job(read_initial_value()), repair_job()]
     checks = orders_checks()
+    specs = list(checks.check_specs)
+    again = replay.jobs(read_initial_value(), specs)
     return Definitions(
-        assets=[API, orders_assets(), orders_check_report(list(checks.check_specs))],
+        assets=[API, orders_assets(), orders_check_report(specs)],
         asset_checks=[checks],
-        jobs=jobs,
+        jobs=[job, *again],
         schedules=[orders_schedule(job, schedule or read_schedule())],
-        sensors=[orders_sensor(job), orders_alerts([one.name for one in jobs], checks.check_specs)],
+        sensors=[
+            orders_sensor(job),
+            orders_alerts([job.name, *(one.name for one in again)], checks.check_specs),
+        ],
         executor=in_process_executor,  # also for what is materialized by hand in the page
     )
 

@@ -79,6 +79,7 @@ DAGSTER = (
     "report.charts",
     "report.formats",
     "report.asset",
+    "replay",
     "automation",
     "launcher",
     "definitions",

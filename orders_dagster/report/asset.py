@@ -8,6 +8,7 @@ run does so first, and what cannot run any more is skipped.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dagster import (
     AssetCheckSpec,
@@ -46,20 +47,23 @@ def orders_check_report(specs: Sequence[AssetCheckSpec]) -> AssetsDefinition:
         op_tags={"dagster/priority": "-100"},
     )
     def orders_check_report(context: AssetExecutionContext) -> MaterializeResult[None]:
-        report = make_report(context.instance, specs)
-        path = write_page(context.instance, html(report))
-        verdicts = [check.verdict for check in report.checks]
-        return MaterializeResult(
-            metadata={
-                "report": MetadataValue.md(summary(report)),
-                "page": MetadataValue.path(path),
-                "checks": len(verdicts),
-                "failing": verdicts.count(FAIL),
-                "warning": verdicts.count(WARN),
-            }
-        )
+        return MaterializeResult(metadata=render(context.instance, specs))
 
     return orders_check_report
+
+
+def render(instance: DagsterInstance, specs: Sequence[AssetCheckSpec]) -> dict[str, Any]:
+    """Write the page; what its materialization shows."""
+    report = make_report(instance, specs)
+    path = write_page(instance, html(report))
+    verdicts = [check.verdict for check in report.checks]
+    return {
+        "report": MetadataValue.md(summary(report)),
+        "page": MetadataValue.path(path),
+        "checks": len(verdicts),
+        "failing": verdicts.count(FAIL),
+        "warning": verdicts.count(WARN),
+    }
 
 
 def write_page(instance: DagsterInstance, text: str) -> Path:
