@@ -373,6 +373,7 @@ def test_json_holds_everything_for_machines(report: Report) -> None:
     unique = found["checks"][0]
     assert unique["latest"]["severity"] == "error"
     assert unique["latest"]["offenders"] == 1
+    assert set(unique["history"][0]) == {"at", "verdict", "offenders"}
     assert unique["latest"]["sample"]["rows"] == [[NASTY.replace("'", ""), 2, 0]]
     assert [one["verdict"] for one in unique["history"]] == ["pass", "pass", "fail"]
     assert datetime.fromisoformat(unique["since"]) == report.checks[0].since
