@@ -149,6 +149,7 @@ def test_a_fault_is_told_once_and_its_end_once(
         "Does not hold": "No order is in the table twice.",
         "Offenders": "3",
         "Severity": "error",
+        "Runbook": "docs/runbook.md#order_id_unique",
         "Run": f"https://dagster.example.com/runs/{first}",
     }
 

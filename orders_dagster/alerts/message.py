@@ -9,6 +9,9 @@ from typing import Literal
 from orders_dagster.alerts.ledger import News
 from orders_dagster.alerts.trouble import Episode, Outcome, Subject
 
+RUNBOOK = "docs/runbook.md"
+"""In the checkout: what each failure means and what to do. A check has a section of its name."""
+
 LONGEST_REASON = 1_000
 """Characters; some receivers cut a message at 2,000, and the link at its end must survive."""
 
@@ -53,11 +56,17 @@ def _lines(
             lines.append(("Offenders", f"{episode.newest.offenders:,}"))
         if subject.kind == "check":
             lines.append(("Severity", {"error": "error", "warn": "warning"}[episode.severity]))
+        lines.append(("Runbook", runbook(subject)))
     if subject.kind == "run" and episode.failures > 1:
         lines.append(("Failures in a row", f"{episode.failures:,}"))
     if episode.ended:
         lines.append(("Well since", _time(episode.ended.at)))
     return lines
+
+
+def runbook(subject: Subject) -> str:
+    """Where to read on: the section of a check; of a run, the table of what its message may say."""
+    return f"{RUNBOOK}#{subject.name if subject.kind == 'check' else 'what-do-you-see'}"
 
 
 def _what(subject: Subject, newest: Outcome) -> tuple[str, str]:
