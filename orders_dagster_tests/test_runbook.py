@@ -32,6 +32,7 @@ from orders_dagster.checks import CHECKS, orders_checks
 from orders_dagster.definitions import defs
 from orders_dagster.errors import OrdersError
 from orders_dagster.local import sandbox_settings
+from orders_dagster.replay import OPS
 from orders_dagster.sandbox import running
 from orders_dagster.settings import missing
 from orders_dagster.span import Span
@@ -358,7 +359,7 @@ def test_every_config_is_one_that_its_job_takes() -> None:
     for config in configs:
         job = "repair_orders" if "repair" in str(config) else "replay_orders"
         validate_run_config(defs.resolve_job_def(job), config)
-        given = config["ops"]["orders"]["config"]
+        given = config["ops"][OPS[job]]["config"]
         Span.parse(given["start"], given.get("end", ""), datetime.now(UTC))
 
 
