@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,13 +50,23 @@ def deleted(project: Project) -> set[str]:
     return {key for (key,) in rows}
 
 
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that loads the orders leaves a copy of what was loaded, for the others."""
+    return tmp_path_factory.mktemp("loaded") / "orders.duckdb"
+
+
 @pytest.fixture
-def loaded(project: Project, shop: OpenShop) -> Shop:
+def loaded(project: Project, shop: OpenShop, warehouse: Path) -> Shop:
     """A thousand orders, loaded, and a last one that is newer than the lag."""
     store = shop(orders=0)
     store.put(*(order(n) for n in range(1000)), order(1200))
     project.set(page_size=50)
-    project.synchronise()
+    if warehouse.exists():
+        shutil.copy(warehouse, project.database)
+    else:
+        project.synchronise()
+        shutil.copy(project.database, warehouse)
     return store
 
 
