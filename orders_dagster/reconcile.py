@@ -94,8 +94,9 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
 def windows(
     initial: datetime, parts: Sequence[datetime], until: datetime, step: timedelta
 ) -> list[Span]:
-    """All time up to the last one: what is before the oldest order, and equal parts of the orders."""
-    edges = {initial, until, *(floor(time, step) for time in parts)}
+    """All time up to the last one: what is before the oldest order, and equal parts of the orders. No
+    order is dated where they meet, as a rule: not every API includes the start and excludes the end."""
+    edges = {initial, until, *(floor(time, step) - step for time in parts)}
     ordered = sorted(edge for edge in edges if initial <= edge <= until)
     return [Span(start, end) for start, end in pairwise(ordered)]
 

@@ -219,6 +219,27 @@ def test_an_api_that_cannot_be_compared_is_said_to_be(
     assert why in (compared().not_compared or "")
 
 
+@pytest.mark.parametrize("how", ["excludes its start", "includes its end"])
+def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -> None:
+    """Such an API is read completely, with the lag; a check that warns for ever is looked at by nobody."""
+    there = [order(n) for n in range(60)]
+
+    def answer(query: dict[str, str]) -> Any:
+        moved = dict(query)
+        if how == "includes its end" and "modified_before" in query:
+            before = datetime.fromisoformat(query["modified_before"]) + timedelta(milliseconds=1)
+            moved["modified_before"] = before.isoformat()
+        return page(there, moved, excludes_start=how == "excludes its start")
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.synchronise()
+        found = compared()
+
+    assert len(project.orders()) == 60
+    assert (found.differences, found.not_compared) == ((), None)
+
+
 def test_before_the_first_load_there_is_nothing_to_compare(shop: OpenShop) -> None:
     """An empty warehouse beside a full shop is not a difference; it has not been loaded."""
     shop(orders=10)
