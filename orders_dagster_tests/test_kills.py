@@ -244,37 +244,44 @@ def log_of(project: Project) -> Path:
     return project.database.with_name(project.database.name + ".wal")
 
 
-@pytest.mark.parametrize(
-    ("path", "content"),
-    [
-        ("state.json", b'{"_state_version": 7, "_state_eng'),
-        ("state.json", b""),
-        ("schemas/orders.schema.json", b'{"version": 3, "tables": {"ord'),
-        ("schemas/other.schema.json", b"\xff\x00 no JSON"),
-        ("trace.pickle", b"\x80\x04no pickle"),
-        ("normalize/extracted/1795600000.1/new_jobs/orders.0a1b2c3d4e.0.parquet", b"PAR1 cut off"),
-        ("load/normalized/1795600000.2/started_jobs/orders.0a1b2c3d4e.0.sql", b"DROP TABLE orders"),
-        ("load/new/1795600000.3/schema.json", b"{"),
-        ("load/.version", b"9"),
-        ("load", b"a file where a folder belongs"),
-        ("../orders.lock", b"12345 of a process that is gone"),
-        (".", b"a file where the folder belongs"),
-    ],
-)
+LEFT_OVER = {
+    "state": {"state.json": b'{"_state_version": 7, "_state_eng'},
+    "no state": {"state.json": b""},
+    "schemas": {
+        "schemas/orders.schema.json": b'{"version": 3, "tables": {"ord',
+        "schemas/other.schema.json": b"\xff\x00 no JSON",
+    },
+    "packages": {
+        "trace.pickle": b"\x80\x04no pickle",
+        "normalize/extracted/1795600000.1/new_jobs/orders.0a1b2c3d4e.0.parquet": b"PAR1 cut off",
+        "load/normalized/1795600000.2/started_jobs/orders.0a1b2c3d4e.0.sql": b"DROP TABLE orders",
+        "load/new/1795600000.3/schema.json": b"{",
+    },
+    "another version": {"load/.version": b"9"},
+    "a file for a folder": {"load": b"a file where a folder belongs"},
+    "the lock": {"../orders.lock": b"12345 of a process that is gone"},
+    "a file for all of it": {".": b"a file where the folder belongs"},
+}
+
+
+@pytest.mark.parametrize("left_over_of", LEFT_OVER)
 def test_what_is_left_in_the_working_directory_is_cleaned(
-    project: Project, changed: Shop, path: str, content: bytes
+    project: Project, changed: Shop, left_over_of: str
 ) -> None:
     """The working directory is disposable: whatever is in it, the next run does not trip over it."""
     working = project.directory / "dlt" / "pipelines" / "orders"
-    left = working / path
-    if left.is_dir():
-        shutil.rmtree(left)
-    left.parent.mkdir(parents=True, exist_ok=True)
-    left.write_bytes(content)
+    for path, content in LEFT_OVER[left_over_of].items():
+        left = working / path
+        if left.is_dir():
+            shutil.rmtree(left)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(content)
 
     assert_the_next_run_repairs(project, changed)
 
-    assert not left.is_file() or left.read_bytes() != content or path == "../orders.lock"
+    for path, content in LEFT_OVER[left_over_of].items():
+        left = working / path
+        assert not left.is_file() or left.read_bytes() != content or path == "../orders.lock"
 
 
 @pytest.mark.parametrize("number", range(KILLS))
