@@ -139,7 +139,8 @@ def declare(schema: dlt.Schema, table: Table) -> None:
         # The columns alone: new_table would also make the table one that is appended to.
         partial: TPartialTableSchema = {"name": table.name, "columns": columns}
         if table.parent is not None:
-            partial["parent"] = table.parent
+            # Of an object here and a list there: dlt knows one parent of a table, the first.
+            partial["parent"] = schema.tables[table.name].get("parent") or table.parent
         schema.update_table(partial)
 
 

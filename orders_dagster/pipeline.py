@@ -201,6 +201,8 @@ class _Run:
         with self._warehouse() as warehouse, _timed() as seconds:
             widen_to_decimal(warehouse, self._rows.values.decimal_paths, self._naming)
             self._loads += self._pipeline.load().loads_ids
+        # The columns that this load has made are there now: the next one has to fit into them.
+        self._schema = self._pipeline.schemas[ORDERS].clone()
         self._load += seconds()
 
     def result(self) -> Synchronisation:
@@ -255,7 +257,7 @@ class _Run:
             columns={tuple(path): dict(names) for path, names in columns},
             naming=naming,
             values=Values(
-                lambda path: column_type(schema, path, naming),
+                lambda path: column_type(self._schema, path, naming),
                 widens=self._pipeline.destination.destination_name in WIDENING,
             ),
             watermark=watermark,

@@ -105,15 +105,14 @@ class Places:
             of.object = ObjectPlace(of.path, of.table)
         return of.object
 
-    def list(self, of: FieldPlace | ListPlace) -> ListPlace:
-        """The elements of the lists that a field holds, or of the lists in a list."""
+    def list(self, of: FieldPlace) -> ListPlace:
+        """The elements of the lists that a field holds."""
         if of.list is None:
             path = (*of.path, LIST)
             _check_depth(path)
             table = self._table(path, of.table.name)
             mark = f".{[*self.tables].index(table.name):x}."  # no id is in two tables
-            value = FieldPlace(path, table, self.naming.place(path)[1])
-            of.list = ListPlace(path, table, mark, ObjectPlace(path, table), value)
+            of.list = ListPlace(path, table, mark, ObjectPlace(path, table))
         return of.list
 
     def _table(self, path: Path, parent: str | None) -> Table:
@@ -184,17 +183,13 @@ class ListPlace:
 
     Attributes:
         mark: stands in their ids, between the id of the row that holds the list and the index.
-        elements: the fields of those that are objects.
-        value: the column of those that are neither objects nor lists.
-        list: those that are lists.
+        elements: their fields; of those that are no objects `value`, or `list`.
     """
 
     path: Path
     table: Table
     mark: str
     elements: ObjectPlace
-    value: FieldPlace
-    list: ListPlace | None = None
 
 
 def _check_depth(path: Path) -> None:

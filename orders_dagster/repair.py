@@ -86,7 +86,11 @@ def repair(
             open_warehouse(pipeline, wait, log) as warehouse,
         ):
             counts = Counts(warehouse, settings)
-            marked = sum(counts.mark_deleted(one, began, seen, at) for one in spans)
+            marked = sum(
+                # Later than their modification, which may be dated in the future.
+                counts.mark_deleted(one, began, seen, max(at, one.end))
+                for one in spans
+            )
         log(f"{marked:,} orders that the shop no longer has are marked deleted.")
     return Repair(differences, spans, tuple(runs), marked, obstacle)
 

@@ -321,15 +321,7 @@ class _Making:
         batch.columns[PARENT_ID] = array_of(parent_ids, "text")
         batch.columns[ROOT_ID] = array_of(roots, "text")
         batch.columns[LIST_INDEX] = array_of(indexes, "bigint")
-        kinds = set(map(type, elements))
-        kinds.discard(type(None))
-        if dict in kinds:
-            objects = [one if type(one) is dict else _EMPTY for one in elements]
-            self._objects(objects, known.elements, batch)
-        if list in kinds:
-            self._lists(elements, self._places.list(known), batch)
-        if not kinds <= _CONTAINERS:
-            self._scalars(elements, kinds, known.value, batch)
+        self._objects([_as_object(one) for one in elements], known.elements, batch)
 
     def _scalars(
         self, values: Sequence[Any], kinds: set[type], place: FieldPlace, batch: Batch
@@ -374,6 +366,15 @@ class _Making:
         batch.columns[column] = array_of(values, kind)
 
 
+def _as_object(element: Any) -> Order:
+    """An element of a list as an object: dlt's names for what is none are those of two fields."""
+    if type(element) is dict:
+        return element
+    if element is None:
+        return _EMPTY
+    return {"list" if type(element) is list else "value": element}
+
+
 def _columns(objects: list[Order]) -> dict[str, Sequence[Any]]:
     """The values of each field, None for those that are not in an object."""
     names = tuple(objects[0])
@@ -386,23 +387,24 @@ def _columns(objects: list[Order]) -> dict[str, Sequence[Any]]:
 def _is_too_deep(order: Any) -> bool:
     """Whether an order is nested deeper than places.py has places for: each field that leads further
     in is a level, and so is each list."""
-    level = [order]
-    for _ in range(DEEPEST):
-        level = _inside(level)
-    return any(type(value) is list for value in level) or any(
-        type(value) in (dict, list) for value in _inside(level)
-    )
-
-
-def _inside(values: list[Any]) -> list[Any]:
-    """What is directly in objects and lists."""
-    inner: list[Any] = []
-    for value in values:
+    open_ends = [(order, 0)]
+    while open_ends:
+        value, levels = open_ends.pop()
+        if levels > DEEPEST:
+            return True
         if type(value) is dict:
-            inner += value.values()
-        elif type(value) is list:
-            inner += value
-    return inner
+            open_ends += [
+                (inner, levels + (2 if type(inner) is list else 1))
+                for inner in value.values()
+                if type(inner) in _CONTAINERS
+            ]
+        else:
+            open_ends += [
+                (inner, levels + (2 if type(inner) is list else 0))
+                for inner in value
+                if type(inner) in _CONTAINERS
+            ]
+    return False
 
 
 class _Unmergeable(ValueError):

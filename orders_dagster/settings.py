@@ -324,8 +324,8 @@ class OrdersSettings(_Table):
     @model_validator(mode="after")
     def _orders_can_be_told_apart(self) -> OrdersSettings:
         for path in self.personal_data:
-            for setting in ("primary_key", "cursor_path"):
-                needed = getattr(self, setting)
+            for setting in ("primary_key", "cursor_path", "soft_delete_path"):
+                needed = getattr(self, setting) or "\0"
                 if f"{needed}.".startswith(f"{path}.") or path.startswith(f"{needed}."):
                     raise ValueError(
                         f"personal_data: {path} covers {needed}, the {setting}, without which no "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -96,7 +97,7 @@ class Counts:
         moment = self._warehouse.moment
         start_end = (moment(span.start), moment(span.end))
         found = self._count(where, *start_end)
-        keys = list(without)
+        keys = self._keys(without)
         for start in range(0, len(keys), KEYS_TOGETHER):
             some = keys[start : start + KEYS_TOGETHER]
             marks = ", ".join(["%s"] * len(some))
@@ -133,7 +134,8 @@ class Counts:
             moment(span.end),
             loaded_before,
         )
-        keys = [key for (key,) in found if key not in without]
+        seen = set(self._keys(without))
+        keys = [key for (key,) in found if key not in seen]
         for start in range(0, len(keys), KEYS_TOGETHER):
             some = keys[start : start + KEYS_TOGETHER]
             marks = ", ".join(["%s"] * len(some))
@@ -143,6 +145,13 @@ class Counts:
                 *some,
             )
         return len(keys)
+
+    def _keys(self, keys: Iterable[int | str]) -> list[int | str]:
+        """Keys as an API writes them in the type of the column: 7 and "7" are one order."""
+        _, stored = self._warehouse.head(f"SELECT {self._key} FROM {self._orders}", 1)
+        if stored and isinstance(stored[0][0], int):
+            return [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,18}", str(key))]
+        return [str(key) for key in keys]
 
     def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
         """The modification dates, UTC, of those of some orders that are in the table."""

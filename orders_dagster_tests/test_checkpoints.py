@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import ApiUnavailable
+from orders_dagster.warehouse import open_warehouse
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -51,6 +53,39 @@ def test_an_increment_is_counted_over_its_checkpoints(project: Project, shop: Op
     assert project.orders() == expected(store.orders())
     assert (result.new, result.updated) == (150, 120)
     assert result.loaded == 270 + result.unchanged
+
+
+def test_a_fraction_after_a_checkpoint_is_not_cut_where_no_column_can_be_widened(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T18: the column that the first load has made holds whole numbers, and stays; beside it nothing is
+    lost."""
+    file = project.directory / "orders.sqlite"
+    monkeypatch.setenv("DESTINATION_TYPE", "sqlalchemy")
+    monkeypatch.setenv("DESTINATION__SQLALCHEMY__CREDENTIALS", f"sqlite:///{file}")
+    store = shop(orders=0)
+    store.put(
+        *(
+            {
+                "order_id": f"A-{n:03}",
+                "last_modified_date": f"2026-01-01T{n // 60:02}:{n % 60:02}:00.000Z",
+                "total": 10 if n < 150 else 10.5,
+                "items": [],
+            }
+            for n in range(200)
+        )
+    )
+    project.set(checkpoint_orders=50, page_size=20, workers=1)
+
+    project.synchronise()
+
+    with orders_pipeline(5) as pipeline, open_warehouse(pipeline, 5) as warehouse:
+        found = warehouse.query(
+            "SELECT total, total__v_decimal, count(*) "
+            f"FROM {warehouse.name('orders')} GROUP BY 1, 2 ORDER BY 3"
+        )
+    assert [(row[0], row[2]) for row in found] == [(None, 50), (10, 150)]
+    assert float(found[0][1]) == 10.5
 
 
 def test_a_run_that_fails_keeps_its_checkpoints(project: Project, shop: OpenShop) -> None:

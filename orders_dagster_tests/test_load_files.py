@@ -99,3 +99,15 @@ def test_many_rows_are_written_as_they_come(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("orders.*.parquet")
     assert pq.ParquetFile(path).num_row_groups == 2
     assert sum(len(table) for table in load.tables("orders")) == 45_000
+
+
+def test_an_object_here_and_a_list_there_may_hold_the_same_table(tmp_path: Path) -> None:
+    """`lines.taxes` is one table whether `lines` is an object or a list: every run would fail otherwise."""
+    load = Load(tmp_path)
+
+    load.write({"order_id": "A", "lines": {"taxes": [{"rate": 1}]}})
+    load.write({"order_id": "B", "lines": [{"taxes": [{"rate": 2, "code": "VAT"}]}]})
+    load.files.close()
+
+    assert load.column("orders__lines__taxes", "rate") == ["1", "2"]
+    assert load.column("orders__lines__taxes", "code") == ["None", "VAT"]

@@ -240,6 +240,46 @@ def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -
     assert (found.differences, found.not_compared) == ((), None)
 
 
+def test_a_bulk_change_of_more_than_a_page_is_no_false_alarm(
+    project: Project, loaded: Shop
+) -> None:
+    """One timestamp for all of them: all have moved, not only the first page of them."""
+    now = datetime.now(UTC).isoformat()
+    loaded.put(*(order(n, last_modified_date=now) for n in range(100, 220)))
+
+    assert compared().differences == ()
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 1001
+
+
+def test_an_order_dated_in_the_future_is_marked_once(project: Project, shop: OpenShop) -> None:
+    """Marked before its own date, it would count as one that the API still lists."""
+    store = shop(orders=0)
+    ahead = datetime.now(UTC) + timedelta(days=30)
+    store.put(order(1), order(2, last_modified_date=ahead.isoformat()))
+    project.synchronise()
+    store.delete("A-0002")
+    span = Span(START, ahead + timedelta(days=1))
+
+    assert repaired(span).marked == 1
+    assert repaired(span).marked == 0
+    mark = "SELECT deleted_at > last_modified_date FROM ecommerce.orders WHERE order_id = 'A-0002'"
+    assert project.scalar(mark)
+
+
+def test_an_id_that_is_text_here_and_a_number_there_is_one_order(project: Project) -> None:
+    """Rejected under the number, the order in the table under its text is not gone."""
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    there = [order(1, order_id="W-1"), order(2, order_id=7), order(3, order_id="W-3")]
+    with Api(lambda query: page(there, query)).running() as api:
+        project.point_at(api.url, login=False)
+        project.synchronise()
+        there[1] = order(2, order_id=7, odd=deep)
+
+        assert repaired(Span(START, START + timedelta(days=1))).marked == 0
+
+
 def test_before_the_first_load_there_is_nothing_to_compare(shop: OpenShop) -> None:
     """An empty warehouse beside a full shop is not a difference; it has not been loaded."""
     shop(orders=10)

@@ -50,7 +50,8 @@ def page(
     since = datetime.fromisoformat(query["modified_since"])
     before = datetime.fromisoformat(query.get("modified_before", "9999-01-01T00:00:00Z"))
     dated = sorted(
-        (datetime.fromisoformat(one["last_modified_date"]), one["order_id"], one) for one in orders
+        (datetime.fromisoformat(one["last_modified_date"]), str(one["order_id"]), one)
+        for one in orders
     )
     found = [
         one for at, _, one in dated if since < at < before or (at == since and not excludes_start)

@@ -313,7 +313,7 @@ def test_the_fields_with_a_fraction_are_remembered() -> None:
         ("tax", "rate"),
         ("items", LIST, "price"),
         ("items", LIST, "taxes", LIST, "rate"),
-        ("weights", LIST),
+        ("weights", LIST, "value"),
     }
 
 
@@ -407,7 +407,7 @@ def test_a_value_goes_where_nothing_of_it_is_lost(
     column: str | None, value: Any, where: str, kept: Any
 ) -> None:
     """dlt makes true of 5, 1970-01-01T00:00:05 of 5, and 7 of "007": wherever Python can."""
-    under = rows(values=Values({("x",): column, ("l", LIST): column}.get))
+    under = rows(values=Values({("x",): column, ("l", LIST, "value"): column}.get))
 
     made = rows_of(order(x=value, l=[value]), under)
 
@@ -949,6 +949,20 @@ def test_an_order_that_the_api_marks_is_deleted_since_then(
     under = rows(soft_delete_path="meta.removed")
 
     assert row_of(order(meta={"removed": mark}), under).get("deleted_at") == since
+
+
+def test_elements_that_are_objects_here_and_values_there_share_a_column() -> None:
+    """`value` is dlt's name for what is no object, and may be a field of one that is: none is lost."""
+    made = rows().of(
+        [
+            order("A", tags=["red", {"name": "x", "value": 5}, ["in"]]),
+            order("B", tags=[{"value": "y", "list": ["too"]}]),
+        ]
+    )
+
+    found = OrderRows(made.batches)
+    assert [row.get("value") for row in found.of("orders__tags")] == ["red", "5", None, "y"]
+    assert [row["value"] for row in found.of("orders__tags__list")] == ["in", "too"]
 
 
 def test_an_order_that_is_nested_too_deep_does_not_keep_the_others_away() -> None:

@@ -12,7 +12,7 @@ from orders_dagster.api.connect import connect
 from orders_dagster.api.page import PageShape, compiled
 from orders_dagster.api.query import in_window, templates
 from orders_dagster.api.session import Traffic
-from orders_dagster.cursor import UnreadableTime, read_time, value_at, write_time
+from orders_dagster.cursor import value_at, write_time
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 
@@ -42,31 +42,24 @@ class ApiCounts:
     def changed_since(self, start: datetime) -> set[int | str] | None:
         """The keys of the orders modified from a time on; None if they are more than a few pages."""
         found: set[int | str] = set()
+        read = 0
         for _ in range(MOST_PAGES):
-            response = self._get(start, None, self._settings.page_size)
+            response = self._get(start, None, self._settings.page_size, offset=read)
             orders = self._client.extract_response(response, compiled(self._settings.data_selector))
             found |= {key for order in orders if (key := self._key(order)) is not None}
-            times = [time for order in orders if (time := self._time(order)) is not None]
+            read += len(orders)
             total = self._shape.total(response)
-            if not times or max(times) <= start or (total is not None and len(orders) >= total):
+            if not orders or (total is not None and read >= total):
                 return found
-            start = max(times)
         return None
 
     def _key(self, order: Any) -> int | str | None:
         key = value_at(order, self._settings.primary_key)
         return key if isinstance(key, (int, str)) else None
 
-    def _time(self, order: Any) -> datetime | None:
-        try:
-            value = value_at(order, self._settings.cursor_path)
-            return read_time(value, self._settings.cursor_format)
-        except UnreadableTime:
-            return None
-
-    def _get(self, start: datetime, end: datetime | None, limit: int) -> Response:
+    def _get(self, start: datetime, end: datetime | None, limit: int, offset: int = 0) -> Response:
         settings, form = self._settings, self._settings.cursor_format
         until = None if end is None else write_time(end, form)
         params = in_window(self._templates, write_time(start, form), until, form)
-        params |= {settings.limit_param: str(limit), settings.offset_param: "0"}
+        params |= {settings.limit_param: str(limit), settings.offset_param: str(offset)}
         return self._client.get(settings.path, params=params)
