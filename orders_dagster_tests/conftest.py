@@ -6,7 +6,6 @@ and variables of the project are removed first.
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 os.environ["DLT_PROJECT_DIR"] = tempfile.mkdtemp(prefix="orders-no-config-")
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "WARNING"
-
-# Dagster and dlt are half a million objects: to look through them for garbage again and again takes a
-# tenth of the time of all tests.
-gc.set_threshold(100_000, 50, 50)
 
 RETAILER = Path(__file__).resolve().parents[2] / "shared" / "data" / "online_retail_orders.parquet"
 OURS = ("SOURCES__", "DESTINATION", "PIPELINES__", "DLT_DATA_DIR", "DAGSTER_HOME", "EXTRACT__")

@@ -22,11 +22,15 @@ from orders_dagster_tests.world import Project, Shop, expected
 OpenShop = Callable[..., Shop]
 
 
-def run_job(instance: DagsterInstance) -> ExecuteInProcessResult:
-    """Without the checks and their report, which take as long and have tests of their own."""
+def run_job(instance: DagsterInstance, **how: Any) -> ExecuteInProcessResult:
     return defs.resolve_job_def("orders_job").execute_in_process(
-        instance=instance, op_selection=["orders"], raise_on_error=False
+        instance=instance, raise_on_error=False, **how
     )
+
+
+def materialize(instance: DagsterInstance) -> ExecuteInProcessResult:
+    """Without the checks and their report, which take as long and have tests of their own."""
+    return run_job(instance, op_selection=["orders"])
 
 
 def reported(result: ExecuteInProcessResult) -> dict[str, Any]:
@@ -53,10 +57,10 @@ def test_a_materialization_reports_its_numbers_as_numbers(
 ) -> None:
     """The page plots numbers, and finance asks for them."""
     store = shop(orders=450)
-    first = reported(run_job(instance))
+    first = reported(materialize(instance))
     store.change(new=5, modify=6)
     store.put({"order_id": "X-1", "last_modified_date": "never"})
-    second = reported(run_job(instance))
+    second = reported(materialize(instance))
 
     assert (first["orders_loaded"], first["orders_new"], first["rows_in_table"]) == (450, 450, 450)
     assert (second["orders_new"], second["orders_updated"]) == (5, 6)
@@ -82,7 +86,7 @@ def test_a_materialization_shows_the_columns_of_the_tables(
     """What is in the table, with types, without opening the warehouse."""
     shop(orders=20)
 
-    metadata = reported(run_job(instance))
+    metadata = reported(materialize(instance))
 
     schema: TableSchema = metadata["dagster/column_schema"]
     types = {column.name: column.type for column in schema.columns}
@@ -105,7 +109,7 @@ def test_progress_is_in_the_event_log(
     project.set(page_size=50)
     monkeypatch.setattr(orders_dagster.progress, "PROGRESS_SECONDS", 0)
 
-    result = run_job(instance)
+    result = materialize(instance)
 
     logs = [
         entry.user_message
@@ -156,5 +160,5 @@ def test_a_materialization_after_a_failed_one_catches_up(
     store.script("ok", *["503"] * 4)
     assert not run_job(instance).success
 
-    assert run_job(instance).success
+    assert materialize(instance).success
     assert project.orders() == expected(store.orders())

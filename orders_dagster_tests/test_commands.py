@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -24,7 +25,6 @@ import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 
 from orders_dagster.checks import CHECKS
-from orders_dagster.demo import main as demo
 from orders_dagster.local import free_port, sandbox_settings
 from orders_dagster.sandbox import running
 from orders_dagster_tests.world import Project, Shop, expected
@@ -190,7 +190,7 @@ def test_the_demo_loads_changes_and_checks(place: Place) -> None:
 
 
 def test_the_demo_fails_when_a_check_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A demo that cannot fail shows nothing: here orders from tomorrow get into its shop."""
     said: list[str] = []
@@ -206,14 +206,16 @@ def test_the_demo_fails_when_a_check_fails(
         # More than the demo modifies, which dates them today.
         shop.put(*(order | {"order_id": f"X-{n}"} for n in range(100)))
 
-    # It configures the process that it runs in.
-    with patch.dict(os.environ), ThreadPoolExecutor(1) as pool:
+    monkeypatch.chdir(tmp_path)
+    # It configures the process that it runs in; the sandbox is a process of its own.
+    with patch.dict(os.environ, PYTHONPATH=str(CHECKOUT)), ThreadPoolExecutor(1) as pool:
         put = pool.submit(put_orders_from_tomorrow)
-        code = demo(tmp_path / "demo", orders=200)
-        put.result()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("orders_dagster.demo", run_name="__main__")
+    put.result()
 
     output = "".join([*said, capsys.readouterr().out])
-    assert code == 1
+    assert end.value.code == 1
     assert re.findall(r"^  FAIL  (\S+)", output, re.M) == ["last_modified_not_in_future"]
     assert "PASS  the tables equal the shop" in output, "they were loaded, and are what is wrong"
 
