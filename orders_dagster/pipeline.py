@@ -20,6 +20,7 @@ import dlt
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.columns import WIDENING, column_type, naming_for, widen_to_decimal
+from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
@@ -162,6 +163,8 @@ class _Run:
         self._progress = Progress(log)
         if self._gone:
             span = None  # what is outside of it would be missing, and nothing would tell
+        if span is not None:
+            span = span.on_steps(step_of(settings.cursor_format))
         # All that a span holds may be in the warehouse already, in any version.
         self._rows = self._new_rows(started_at, LATEST if span else self._watermark_before)
         self._reading = Reading(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from orders_dagster.cursor import step_of
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.reconcile import Difference, compare
@@ -69,13 +70,20 @@ def repair(
         OrdersError: as a synchronisation; what has been mended until then stays.
     """
     differences, obstacle = None, None
-    spans: tuple[Span, ...] = (span,) if span else ()
+    spans: tuple[Span, ...] = ()
+    if span is not None:
+        spans = (span.on_steps(step_of(settings.cursor_format)),)
     if span is None:
         differences, obstacle = _compared(settings, log)
         spans = joined([difference.span for difference in differences])
         log(obstacle or f"{len(differences)} windows differ.")
     began, at = str(time.time()), datetime.now(UTC)  # dlt's ids of loads are such times
     runs = [synchronise(settings, log, span=one) for one in spans]
+    if spans and _unseen(settings, log, spans, began):
+        # Not there any more, or modified since, and that was missed: wherever it is now, it is read.
+        rest = Span(min(one.end for one in spans), max(at, *(one.end for one in spans)))
+        if rest.start < rest.end:
+            runs.append(synchronise(settings, log, span=rest))
     runs.append(synchronise(settings, log))
     seen = {key for run in runs for key in run.seen_but_not_loaded}
     marked = 0
@@ -93,6 +101,19 @@ def repair(
             )
         log(f"{marked:,} orders that the shop no longer has are marked deleted.")
     return Repair(differences, spans, tuple(runs), marked, obstacle)
+
+
+def _unseen(
+    settings: OrdersSettings, log: Callable[[str], None], spans: tuple[Span, ...], began: str
+) -> bool:
+    """Whether the warehouse has orders in the spans that were not read again."""
+    wait = settings.warehouse_wait_seconds
+    with (
+        orders_pipeline(wait, log) as pipeline,
+        open_warehouse(pipeline, wait, log) as warehouse,
+    ):
+        counts = Counts(warehouse, settings)
+        return any(counts.unseen(one, began) for one in spans)
 
 
 def joined(spans: list[Span]) -> tuple[Span, ...]:

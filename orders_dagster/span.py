@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from orders_dagster.cursor import floor
 from orders_dagster.errors import SpanRefused
 
 
@@ -35,6 +36,11 @@ class Span:
                 f"its end, {ends.isoformat()}, is not after its start, {begins.isoformat()}"
             )
         return cls(begins, ends)
+
+    def on_steps(self, step: timedelta) -> Span:
+        """The smallest span around it that a request can name, whose times are cut to whole steps."""
+        end = floor(self.end, step)
+        return Span(floor(self.start, step), end if end == self.end else end + step)
 
     def __str__(self) -> str:
         return f"{self.start.isoformat()} to {self.end.isoformat()}"

@@ -108,20 +108,10 @@ class Counts:
             )
         return found
 
-    def mark_deleted(
-        self, span: Span, loaded_before: str, without: Collection[int | str], at: datetime
-    ) -> int:
-        """Mark the orders of a span that no load since a time has brought again.
-
-        Args:
-            loaded_before: the id that a load at that time would have had.
-            without: orders that were seen since, but not loaded.
-            at: when, UTC; later than their modification.
-
-        Returns: how many were marked.
-        """
+    def unseen(self, span: Span, loaded_before: str) -> list[int | str]:
+        """The keys of the orders of a span, not marked yet, that no load since a time has brought again."""
         if not self._exists:
-            return 0
+            return []
         load = self._warehouse.column("_dlt_load_id")
         where = (
             f"WHERE {self._cursor} >= %s AND {self._cursor} < %s AND {load} < %s "
@@ -134,14 +124,31 @@ class Counts:
             moment(span.end),
             loaded_before,
         )
+        return [key for (key,) in found]
+
+    def mark_deleted(
+        self, span: Span, loaded_before: str, without: Collection[int | str], at: datetime
+    ) -> int:
+        """Mark the orders of a span that no load since a time has brought again.
+
+        Args:
+            loaded_before: the id that a load at that time would have had.
+            without: orders that were seen since, but not loaded.
+            at: when, UTC; later than their modification.
+
+        Returns: how many were marked.
+        """
+        unseen = self.unseen(span, loaded_before)
+        if not unseen:
+            return 0
         seen = set(self._keys(without))
-        keys = [key for (key,) in found if key not in seen]
+        keys = [key for key in unseen if key not in seen]
         for start in range(0, len(keys), KEYS_TOGETHER):
             some = keys[start : start + KEYS_TOGETHER]
             marks = ", ".join(["%s"] * len(some))
             self._warehouse.execute(
                 f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {self._key} IN ({marks})",
-                moment(at),
+                self._warehouse.moment(at),
                 *some,
             )
         return len(keys)

@@ -280,6 +280,18 @@ def test_an_id_that_is_text_here_and_a_number_there_is_one_order(project: Projec
         assert repaired(Span(START, START + timedelta(days=1))).marked == 0
 
 
+def test_an_order_that_moved_unseen_is_found_and_not_taken_for_deleted(
+    project: Project, loaded: Shop
+) -> None:
+    """Its change was missed, which is what a repair is for: it is behind the span, before the watermark."""
+    loaded.put(order(20) | {"last_modified_date": order(900)["last_modified_date"]})
+
+    repaired(Span(START, START + timedelta(hours=100)))
+
+    assert not deleted(project)
+    assert project.orders() == expected(loaded.orders())
+
+
 def test_before_the_first_load_there_is_nothing_to_compare(shop: OpenShop) -> None:
     """An empty warehouse beside a full shop is not a difference; it has not been loaded."""
     shop(orders=10)
