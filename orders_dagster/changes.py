@@ -8,9 +8,9 @@ from dlt.sources.helpers.rest_client.client import RESTClient
 
 from orders_dagster.api.connect import connect
 from orders_dagster.api.page import PageShape
-from orders_dagster.api.query import START, in_window, templates
+from orders_dagster.api.query import START, page_params, templates
 from orders_dagster.api.session import Traffic
-from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at
 from orders_dagster.errors import SettingsError
 from orders_dagster.settings import OrdersSettings
 
@@ -28,8 +28,7 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
         SettingsError: the API cannot be asked with these settings.
         ApiUnavailable: it does not answer.
     """
-    params = templates(settings.params)
-    if not any(START in text for text in params.values()):
+    if not any(START in text for text in templates(settings.params).values()):
         raise SettingsError(
             [
                 "No parameter in sources.orders.params holds {start}, so the API cannot be asked "
@@ -44,11 +43,7 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
     start, step = settings.initial_value, step_of(settings.cursor_format)
     if watermark is not None:  # a format of whole days cannot ask for what is newer
         start = watermark + step if step <= timedelta(seconds=1) else watermark
-    params = in_window(
-        params, write_time(start, settings.cursor_format), None, settings.cursor_format
-    )
-    params |= {settings.limit_param: str(FEW), settings.offset_param: "0"}
-    response = client.get(settings.path, params=params)
+    response = client.get(settings.path, params=page_params(settings, start, None, FEW))
     orders = client.extract_response(response, settings.data_selector)
     PageShape.of(settings, session.redact).check(response, orders, is_first=False)
     times = []

@@ -28,10 +28,10 @@ from dagster import (
 
 from orders_dagster.assets import ORDERS_KEY, POOL, failing_in_words
 from orders_dagster.columns import column_name
-from orders_dagster.destination import orders_pipeline
+from orders_dagster.destination import orders_warehouse
 from orders_dagster.errors import OrdersError
 from orders_dagster.places import DELETED_AT, ORDERS
-from orders_dagster.reconcile import compare
+from orders_dagster.reconcile import Difference, compare
 from orders_dagster.records import MANY_REPLAYS, evaluations, loads_in, materializations
 from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.schema_changes import Change, changes
@@ -46,7 +46,7 @@ from orders_dagster.volume import (
     orders_in,
     usual,
 )
-from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.warehouse import Warehouse
 
 SAMPLE = 20
 
@@ -158,7 +158,7 @@ def _offenders(warehouse: Warehouse, question: Question) -> Found:
     if offenders and question.by:
         by = warehouse.column(question.by)
         counted = f"SELECT {by}, COUNT(*) FROM ({question.sql}) offenders GROUP BY {by}"
-        more["by_reason"] = _table(
+        more["by_reason"] = table_of(
             [question.by, "orders"], sorted(warehouse.query(counted), key=lambda row: -row[1])
         )
     return Found(
@@ -363,20 +363,28 @@ def reconciles_with_source(tables: Tables) -> Found | None:
     if compared.not_compared is not None:
         return _not_compared(compared.not_compared)
     differ = len(compared.differences)
+    columns, sample = differences_of(compared.differences[:SAMPLE])
     return Found(
         asked="The number of orders in windows of modification dates, in the API and in the warehouse, "
         "up to the watermark less the lag; windows that differ are halved.",
         rows_looked_at=compared.orders,
         offenders=differ,
-        columns=["from", "to", "in_api", "in_warehouse"],
-        sample=[
-            (one.span.start, one.span.end, one.in_api, one.in_warehouse)
-            for one in compared.differences[:SAMPLE]
-        ],
+        columns=columns,
+        sample=sample,
         description=f"{differ} windows differ. The job repair_orders reads them again."
         if differ
         else f"As many as in the API: {compared.orders:,}, compared by {compared.requests} requests.",
     )
+
+
+def differences_of(
+    differences: Sequence[Difference],
+) -> tuple[list[str], list[tuple[datetime, datetime, int, int]]]:
+    """Columns and rows that tell of differences."""
+    columns = ["from", "to", "in_api", "in_warehouse"]
+    return columns, [
+        (one.span.start, one.span.end, one.in_api, one.in_warehouse) for one in differences
+    ]
 
 
 def _not_compared(why: str) -> Found:
@@ -495,11 +503,7 @@ def results(
     """Look at the tables as they are now."""
     with failing_in_words():
         settings = read_settings()
-        wait = settings.warehouse_wait_seconds
-        with (
-            orders_pipeline(wait, log) as pipeline,
-            open_warehouse(pipeline, wait, log) as warehouse,
-        ):
+        with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
             tables = tables_now(warehouse, settings, instance)
             for check in checks:
                 yield verdict(check, tables)
@@ -542,13 +546,13 @@ def verdict(check: Check, tables: Tables) -> AssetCheckResult:
             "asked" if isinstance(found.asked, str) else "sql": found.asked,
             "rows_looked_at": found.rows_looked_at,
             "offenders": found.offenders,
-            "sample": _table(found.columns, found.sample),
+            "sample": table_of(found.columns, found.sample),
             **found.more,
         },
     )
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> MetadataValue:
+def table_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> MetadataValue:
     return MetadataValue.table(
         [TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows],
         TableSchema([TableColumn(name) for name in names]),

@@ -16,6 +16,7 @@ from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
 from orders_dagster.errors import WarehouseBusy
+from orders_dagster.warehouse import Warehouse, open_warehouse
 
 PIPELINE = "orders"
 DATASET = "ecommerce"
@@ -62,6 +63,22 @@ def orders_pipeline(
         yield _pipeline(config, directory)
     finally:
         lock.release()
+
+
+@contextmanager
+def orders_warehouse(
+    wait_seconds: float, log: Callable[[str], None] = lambda message: None
+) -> Iterator[Warehouse]:
+    """The pipeline's warehouse, open, and its working directory, for one user at a time.
+
+    Raises:
+        WarehouseBusy: either was used by others for longer than `wait_seconds`.
+    """
+    with (
+        orders_pipeline(wait_seconds, log) as pipeline,
+        open_warehouse(pipeline, wait_seconds, log) as warehouse,
+    ):
+        yield warehouse
 
 
 def _remove(working: Path) -> None:

@@ -61,13 +61,12 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     Raises:
         SettingsError, ApiUnavailable: the API cannot be asked.
     """
-    obstacle = _obstacle(settings)
-    counts = Counts(warehouse, settings)
-    newest = watermark(warehouse.pipeline)
-    if obstacle is None and newest is None:
-        obstacle = "Nothing has been loaded yet."
-    if obstacle is not None or newest is None:
+    if obstacle := _obstacle(settings):
         return Comparison(not_compared=obstacle)
+    newest = watermark(warehouse.pipeline)
+    if newest is None:
+        return Comparison(not_compared="Nothing has been loaded yet.")
+    counts = Counts(warehouse, settings)
     step = step_of(settings.cursor_format)
     until = floor(newest - timedelta(seconds=settings.lag_seconds), step)
     parts = counts.equal_parts(WINDOWS, until)
@@ -87,7 +86,7 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
             for span in (difference.span for difference in found)
             if (one := _look_again(span, api, counts, moved)) is not None
         ]
-    orders = sum(counts.present_in(span) for span in spans)
+    orders = counts.present_in(Span(spans[0].start, spans[-1].end))
     return Comparison(tuple(found), orders, search.requests)
 
 

@@ -1,7 +1,7 @@
 """What the Dagster instance remembers: materializations of `orders`, and evaluations of its checks.
 
-The only reader of the event log. Here: records become dataclasses. Not here: what they mean
-(checks.py, report/).
+What alerts are told from is read in alerts/records.py. Here: records become dataclasses. Not here: what
+they mean (checks.py, report/).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Mend spans in which the warehouse differs from the API, and mark the orders that the shop has deleted.
 
 A span is read again and merged, so that whatever was missing or changed is as in the API. Orders of the
-span that were not read are not there any more, unless they have been modified since: so what has changed
-until now is read before any is marked. Marked, not removed: `deleted_at` says since when, and an order
+span that were not read are not there any more, unless they have been modified since: so everything behind
+the span is read before any is marked. Marked, not removed: `deleted_at` says since when, and an order
 that is read again loses the mark with its old version.
 """
 
@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from orders_dagster.cursor import step_of
-from orders_dagster.destination import orders_pipeline
+from orders_dagster.destination import orders_warehouse
 from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.reconcile import Difference, compare
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 from orders_dagster.tables import Counts
-from orders_dagster.warehouse import open_warehouse
 
 SUMS = (
     *("loaded", "new", "updated", "unchanged", "rejected"),
@@ -88,11 +87,7 @@ def repair(
     seen = {key for run in runs for key in run.seen_but_not_loaded}
     marked = 0
     if spans:
-        wait = settings.warehouse_wait_seconds
-        with (
-            orders_pipeline(wait, log) as pipeline,
-            open_warehouse(pipeline, wait, log) as warehouse,
-        ):
+        with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
             counts = Counts(warehouse, settings)
             marked = sum(
                 # Later than their modification, which may be dated in the future.
@@ -107,11 +102,7 @@ def _unseen(
     settings: OrdersSettings, log: Callable[[str], None], spans: tuple[Span, ...], began: str
 ) -> bool:
     """Whether the warehouse has orders in the spans that were not read again."""
-    wait = settings.warehouse_wait_seconds
-    with (
-        orders_pipeline(wait, log) as pipeline,
-        open_warehouse(pipeline, wait, log) as warehouse,
-    ):
+    with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
         counts = Counts(warehouse, settings)
         return any(counts.unseen(one, began) for one in spans)
 
@@ -130,11 +121,7 @@ def joined(spans: list[Span]) -> tuple[Span, ...]:
 def _compared(
     settings: OrdersSettings, log: Callable[[str], None]
 ) -> tuple[tuple[Difference, ...], str | None]:
-    wait = settings.warehouse_wait_seconds
-    with (
-        orders_pipeline(wait, log) as pipeline,
-        open_warehouse(pipeline, wait, log) as warehouse,
-    ):
-        pipeline.sync_destination()
+    with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
+        warehouse.pipeline.sync_destination()
         compared = compare(settings, warehouse)
     return compared.differences, compared.not_compared

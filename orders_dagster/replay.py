@@ -16,15 +16,11 @@ from dagster import (
     Failure,
     In,
     JobDefinition,
-    MetadataValue,
     Nothing,
     OpDefinition,
     OpExecutionContext,
     Out,
     RunConfig,
-    TableColumn,
-    TableRecord,
-    TableSchema,
     in_process_executor,
     job,
     monthly_partitioned_config,
@@ -39,7 +35,7 @@ from orders_dagster.assets import (
     failing_in_words,
     materialization_metadata,
 )
-from orders_dagster.checks import CHECKS, results
+from orders_dagster.checks import CHECKS, differences_of, results, table_of
 from orders_dagster.errors import SpanRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.repair import Repair, repair
@@ -164,19 +160,7 @@ def repair_metadata(repaired: Repair) -> dict[str, Any]:
     if repaired.not_compared is not None:
         compared["not_compared"] = repaired.not_compared
     elif repaired.differences is not None:
-        rows = [
-            TableRecord(
-                {
-                    "from": one.span.start.isoformat(),
-                    "to": one.span.end.isoformat(),
-                    "in_api": one.in_api,
-                    "in_warehouse": one.in_warehouse,
-                }
-            )
-            for one in repaired.differences
-        ]
-        columns = [TableColumn(name) for name in ("from", "to", "in_api", "in_warehouse")]
-        compared["differences"] = MetadataValue.table(rows, TableSchema(columns))
+        compared["differences"] = table_of(*differences_of(repaired.differences))
     return {
         READ_AGAIN: "; ".join(map(str, repaired.spans)) or "nothing",
         "marked_deleted": repaired.marked,

@@ -392,18 +392,12 @@ def _is_too_deep(order: Any) -> bool:
         value, levels = open_ends.pop()
         if levels > DEEPEST:
             return True
-        if type(value) is dict:
-            open_ends += [
-                (inner, levels + (2 if type(inner) is list else 1))
-                for inner in value.values()
-                if type(inner) in _CONTAINERS
-            ]
-        else:
-            open_ends += [
-                (inner, levels + (2 if type(inner) is list else 0))
-                for inner in value
-                if type(inner) in _CONTAINERS
-            ]
+        inside, of_object = (value.values(), 1) if type(value) is dict else (value, 0)
+        open_ends += [
+            (inner, levels + (2 if type(inner) is list else of_object))
+            for inner in inside
+            if type(inner) in _CONTAINERS
+        ]
     return False
 
 

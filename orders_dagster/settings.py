@@ -280,7 +280,7 @@ class OrdersSettings(_Table):
     @field_validator("personal_data", mode="before")
     @classmethod
     def _paths_joined(cls, value: Any) -> Any:
-        return dict(_flat(value)) if isinstance(value, dict) else value
+        return dict(flat(value)) if isinstance(value, dict) else value
 
     @field_validator("personal_data")
     @classmethod
@@ -341,12 +341,12 @@ class OrdersSettings(_Table):
         return self
 
 
-def _flat(table: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
-    """Paths of fields: TOML makes tables in tables of `customer.email` without quotes."""
+def flat(table: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """What is in tables in tables, by its path: TOML makes some of `customer.email` without quotes."""
     for name, value in table.items():
         path = f"{outer}{str(name).removeprefix('$.')}"
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{path}.")
+            yield from flat(value, f"{path}.")
         else:
             yield path, value
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -91,38 +91,20 @@ class Counts:
         it marks itself, as of their modification."""
         if not self._exists:
             return 0
-        where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s"
-        if self._has_mark:
-            where += f" AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
-        moment = self._warehouse.moment
-        start_end = (moment(span.start), moment(span.end))
-        found = self._count(where, *start_end)
-        keys = self._keys(without)
-        for start in range(0, len(keys), KEYS_TOGETHER):
-            some = keys[start : start + KEYS_TOGETHER]
-            marks = ", ".join(["%s"] * len(some))
-            found -= self._count(
-                f"{where} AND {self._key} IN ({marks})",
-                *start_end,
-                *some,
-            )
+        where, edges = self._present(span)
+        found = self._count(where, *edges)
+        for among, some in self._among(self._keys(without)):
+            found -= self._count(f"{where} AND {among}", *edges, *some)
         return found
 
     def unseen(self, span: Span, loaded_before: str) -> list[int | str]:
         """The keys of the orders of a span, not marked yet, that no load since a time has brought again."""
         if not self._exists:
             return []
+        where, edges = self._present(span)
         load = self._warehouse.column("_dlt_load_id")
-        where = (
-            f"WHERE {self._cursor} >= %s AND {self._cursor} < %s AND {load} < %s "
-            f"AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
-        )
-        moment = self._warehouse.moment
         found = self._warehouse.query(
-            f"SELECT {self._key} FROM {self._orders} {where}",
-            moment(span.start),
-            moment(span.end),
-            loaded_before,
+            f"SELECT {self._key} FROM {self._orders} {where} AND {load} < %s", *edges, loaded_before
         )
         return [key for (key,) in found]
 
@@ -138,23 +120,33 @@ class Counts:
 
         Returns: how many were marked.
         """
-        unseen = self.unseen(span, loaded_before)
-        if not unseen:
-            return 0
         seen = set(self._keys(without))
-        keys = [key for key in unseen if key not in seen]
-        for start in range(0, len(keys), KEYS_TOGETHER):
-            some = keys[start : start + KEYS_TOGETHER]
-            marks = ", ".join(["%s"] * len(some))
+        keys = [key for key in self.unseen(span, loaded_before) if key not in seen]
+        for among, some in self._among(keys):
             self._warehouse.execute(
-                f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {self._key} IN ({marks})",
+                f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {among}",
                 self._warehouse.moment(at),
                 *some,
             )
         return len(keys)
 
-    def _keys(self, keys: Iterable[int | str]) -> list[int | str]:
+    def _present(self, span: Span) -> tuple[str, tuple[datetime, datetime]]:
+        """What selects the orders of a span that are not marked deleted, and its arguments."""
+        where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s"
+        if self._has_mark:
+            where += f" AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
+        return where, (self._warehouse.moment(span.start), self._warehouse.moment(span.end))
+
+    def _among(self, keys: Sequence[int | str]) -> Iterator[tuple[str, Sequence[int | str]]]:
+        """Conditions that an order has one of these keys, each with its arguments."""
+        for start in range(0, len(keys), KEYS_TOGETHER):
+            some = keys[start : start + KEYS_TOGETHER]
+            yield f"{self._key} IN ({', '.join(['%s'] * len(some))})", some
+
+    def _keys(self, keys: Collection[int | str]) -> list[int | str]:
         """Keys as an API writes them in the type of the column: 7 and "7" are one order."""
+        if not (keys and self._exists):
+            return []
         _, stored = self._warehouse.head(f"SELECT {self._key} FROM {self._orders}", 1)
         if stored and isinstance(stored[0][0], int):
             return [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,18}", str(key))]
@@ -163,14 +155,9 @@ class Counts:
     def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
         """The modification dates, UTC, of those of some orders that are in the table."""
         found: dict[int | str, datetime] = {}
-        asked = list(keys) if self._exists else []
-        for start in range(0, len(asked), KEYS_TOGETHER):
-            some = asked[start : start + KEYS_TOGETHER]
-            marks = ", ".join(["%s"] * len(some))
+        for among, some in self._among(list(keys) if self._exists else []):
             rows = self._warehouse.query(
-                f"SELECT {self._key}, {self._cursor} FROM {self._orders} "
-                f"WHERE {self._key} IN ({marks})",
-                *some,
+                f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {among}", *some
             )
             found |= {key: read_time(time) for key, time in rows}
         return found

@@ -10,9 +10,9 @@ from requests import Response
 
 from orders_dagster.api.connect import connect
 from orders_dagster.api.page import PageShape, compiled
-from orders_dagster.api.query import in_window, templates
+from orders_dagster.api.query import page_params
 from orders_dagster.api.session import Traffic
-from orders_dagster.cursor import value_at, write_time
+from orders_dagster.cursor import value_at
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 
@@ -27,7 +27,6 @@ class ApiCounts:
         self._settings = settings
         self._client = RESTClient(settings.base_url, auth=auth, session=session)
         self._shape = PageShape.of(settings, session.redact)
-        self._templates = templates(settings.params)
 
     def orders_in(self, span: Span) -> int:
         """The number of orders modified in a span.
@@ -58,8 +57,5 @@ class ApiCounts:
         return key if isinstance(key, (int, str)) else None
 
     def _get(self, start: datetime, end: datetime | None, limit: int, offset: int = 0) -> Response:
-        settings, form = self._settings, self._settings.cursor_format
-        until = None if end is None else write_time(end, form)
-        params = in_window(self._templates, write_time(start, form), until, form)
-        params |= {settings.limit_param: str(limit), settings.offset_param: str(offset)}
-        return self._client.get(settings.path, params=params)
+        params = page_params(self._settings, start, end, limit, offset)
+        return self._client.get(self._settings.path, params=params)

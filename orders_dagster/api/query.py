@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orders_dagster.cursor import write_time
+from orders_dagster.settings import OrdersSettings
 
 START, END = "{start}", "{end}"
 A_YEAR = timedelta(days=365)
@@ -34,6 +35,16 @@ def in_window(
         params = {name: text for name, text in params.items() if text.strip() != END}
         end = write_time(datetime.now(UTC) + A_YEAR, cursor_format)
     return {n: text.replace(START, start).replace(END, end) for n, text in params.items()}
+
+
+def page_params(
+    settings: OrdersSettings, start: datetime, end: datetime | None, limit: int, offset: int = 0
+) -> dict[str, str]:
+    """The parameters that ask for one page of a window, for whoever reads no further."""
+    form = settings.cursor_format
+    until = None if end is None else write_time(end, form)
+    params = in_window(templates(settings.params), write_time(start, form), until, form)
+    return params | {settings.limit_param: str(limit), settings.offset_param: str(offset)}
 
 
 def depending_on(resource: str, params: Mapping[str, str]) -> dict[str, str]:

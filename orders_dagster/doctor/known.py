@@ -20,7 +20,7 @@ from requests import Response
 from orders_dagster.api.auth import RenewingClientCredentials
 from orders_dagster.api.connect import Connection, connect
 from orders_dagster.api.page import PageShape, compiled
-from orders_dagster.api.query import in_window, templates
+from orders_dagster.api.query import page_params
 from orders_dagster.api.session import Traffic
 from orders_dagster.cursor import (
     EPOCH,
@@ -28,7 +28,6 @@ from orders_dagster.cursor import (
     read_time,
     step_of,
     value_at,
-    write_time,
 )
 from orders_dagster.doctor.finding import Unanswered, Unjudged
 from orders_dagster.doctor.wire import Wire
@@ -169,16 +168,9 @@ class Known:
             raise Unjudged("the API cannot be reached")
         if not self.is_logged_in:
             raise Unjudged("there is no token")
-        s, form = self.settings, self.settings.cursor_format
-        sent: Params = dict(
-            in_window(
-                templates(s.params),
-                write_time(start or s.initial_value, form),
-                write_time(end, form) if end else None,
-                form,
-            )
-        )
-        sent |= {s.limit_param: str(s.page_size), s.offset_param: "0"} | (params or {})
+        s = self.settings
+        sent: Params = dict(page_params(s, start or s.initial_value, end, s.page_size))
+        sent |= params or {}
         client = RESTClient(s.base_url, auth=self.connection.auth, session=self.connection.session)
         path = s.path.replace("{", "%7B").replace("}", "%7D")  # as source.py sends it
         try:

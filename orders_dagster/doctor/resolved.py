@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orders_dagster.settings import OrdersSettings, read_places
+from orders_dagster.settings import OrdersSettings, flat, read_places
 
 MASK = "****"
 DEFAULT = "default"
@@ -38,7 +38,7 @@ def resolved(settings: OrdersSettings, redact: Callable[[str], str]) -> list[Res
     places = read_places()
     return [
         Resolved(key, _shown(key, value, redact), _source(key, places))
-        for key, value in _flat(settings.model_dump(mode="json"))
+        for key, value in flat(settings.model_dump(mode="json"))
     ]
 
 
@@ -51,15 +51,6 @@ def resolved_of_dlt(kind: str, dataset: str, place: str) -> list[Resolved]:
         f"destination.{kind}.credentials": place if kind == "duckdb" else MASK,
     }
     return [Resolved(key, value, _source(key, places)) for key, value in values.items()]
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{key}.")
-        else:
-            yield key, value
 
 
 def _source(key: str, places: Mapping[str, str]) -> str:
