@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,4 +88,18 @@ def shop(project: Project, closing: Closing) -> Iterator[Callable[..., Shop]]:
         yield start
 
 
+@pytest.fixture
+def serve(project: Project) -> Iterator[Callable[[Answering], Api]]:
+    """Starts an API that answers as a function says, without login, and points the project at it."""
+    with ExitStack() as stack:
+
+        def start(answer: Answering) -> Api:
+            api = stack.enter_context(Api(answer).running())
+            project.point_at(api.url, login=False)
+            return api
+
+        yield start
+
+
+from orders_dagster_tests.small_api import Answering, Api  # noqa: E402
 from orders_dagster_tests.world import Closing, Project, Shop  # noqa: E402

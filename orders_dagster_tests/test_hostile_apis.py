@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +19,10 @@ from orders_dagster_tests.small_api import Answer, Answering, Api
 from orders_dagster_tests.world import Project
 
 
-@pytest.fixture
-def serve(project: Project) -> Iterator[Callable[[Answering], Api]]:
-    with ExitStack() as stack:
-
-        def start(answer: Answering) -> Api:
-            api = stack.enter_context(Api(answer).running())
-            project.set(base_url=api.url, auth__type="none", page_size=4)
-            return api
-
-        yield start
+@pytest.fixture(autouse=True)
+def small_pages(project: Project) -> None:
+    """A few orders are several pages."""
+    project.set(page_size=4)
 
 
 def order(n: int, second: int, **fields: Any) -> dict[str, Any]:

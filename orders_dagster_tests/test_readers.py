@@ -22,7 +22,7 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from orders_dagster_tests.scenarios import page, plain_orders
 from orders_dagster_tests.small_api import Answer, Api
-from orders_dagster_tests.world import Project, expected
+from orders_dagster_tests.world import Project, expected, talking
 
 WHAT_IS_THERE = """
     SELECT
@@ -95,20 +95,8 @@ class Reader:
 
 @contextmanager
 def reader_of(database: Path) -> Iterator[Reader]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", READER, str(database), WHAT_IS_THERE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+    with talking([sys.executable, "-c", READER, str(database), WHAT_IS_THERE]) as process:
         yield Reader(process)
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
 
 
 def before_each_statement(monkeypatch: pytest.MonkeyPatch, look: Callable[[], None]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,16 +20,10 @@ JANUARY = Span(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC
 MARCH = Span(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
 
 
-@pytest.fixture
-def serve(project: Project) -> Iterator[Callable[[Answering], Api]]:
-    with ExitStack() as stack:
-
-        def start(answer: Answering) -> Api:
-            api = stack.enter_context(Api(answer).running())
-            project.set(base_url=api.url, auth__type="none", page_size=5)
-            return api
-
-        yield start
+@pytest.fixture(autouse=True)
+def small_pages(project: Project) -> None:
+    """A few orders are several pages."""
+    project.set(page_size=5)
 
 
 def order(order_id: str, at: datetime, **fields: Any) -> dict[str, Any]:

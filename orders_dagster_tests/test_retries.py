@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
 from threading import Barrier, Event, Lock
@@ -32,19 +31,6 @@ Serve = Callable[[Answering], Api]
 WORKERS = 8
 ATTEMPTS = 4
 ONE_PAGE = page(plain_orders(1), {"offset": "0", "limit": "9"})
-
-
-@pytest.fixture
-def serve(project: Project) -> Iterator[Serve]:
-    """Starts an API that answers as a function says and points the project at it."""
-    with ExitStack() as stack:
-
-        def start(answer: Answering) -> Api:
-            api = stack.enter_context(Api(answer).running())
-            project.point_at(api.url, login=False)
-            return api
-
-        yield start
 
 
 class Hasty(Pace):

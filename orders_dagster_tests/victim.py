@@ -29,6 +29,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from orders_dagster_tests.world import talking
+
 DISK_BYTES = 24 << 20
 TOUCHES = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"})
 
@@ -108,21 +110,8 @@ def zygote(disk: Path | None = None) -> Iterator[Zygote]:
     if disk is not None:
         mount = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
         command = ["unshare", "-rm", "sh", "-c", mount, str(disk), *command]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).resolve().parents[1],
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+    with talking(command, cwd=Path(__file__).resolve().parents[1]) as process:
         yield Zygote(process)
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
 
 
 def can_mount() -> bool:

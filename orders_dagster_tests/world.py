@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -192,23 +192,28 @@ def expected(orders: list[dict[str, Any]]) -> dict[str, tuple[datetime, int]]:
 
 
 @contextmanager
-def holder(tables: Tables, kind: str = "writer") -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the file open until its input ends."""
+def talking(command: Sequence[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which ends when its input does."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tables.database), kind],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == "open\n"
         yield process
     finally:
         process.stdin.close()
         process.wait()
         process.stdout.close()
+
+
+@contextmanager
+def holder(tables: Tables, kind: str = "writer") -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open until its input ends."""
+    with talking([sys.executable, "-c", HOLD, str(tables.database), kind]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield process
 
 
 def _exact(value: Any) -> Any:
