@@ -14,7 +14,7 @@ import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 
 from orders_dagster.places import ORDERS, Naming, path_of
-from orders_dagster.values import Path
+from orders_dagster.values import Column
 from orders_dagster.warehouse import Warehouse
 
 WIDENING = ("duckdb", "motherduck", "postgres")
@@ -52,14 +52,20 @@ def column_name(setting: str) -> str:
     return default_naming().place(path_of(setting))[1]
 
 
-def column_type(schema: dlt.Schema | None, path: Path, naming: Naming) -> str | None:
-    """dlt's type of the column of a field, None if there is no such column yet."""
-    table, column = naming.place(path)
+def column_type(schema: dlt.Schema | None, column: Column) -> str | None:
+    """dlt's type of a column, None if there is no such column yet."""
+    table, name = column
     columns = schema.tables.get(table, {}).get("columns", {}) if schema else {}
-    return columns.get(column, {}).get("data_type")
+    return columns.get(name, {}).get("data_type")
 
 
-def widen_to_decimal(warehouse: Warehouse, paths: Iterable[Path], naming: Naming) -> None:
+def parents(schema: dlt.Schema | None) -> dict[str, str | None]:
+    """The parent of each table, None for one without."""
+    tables = schema.tables if schema else {}
+    return {name: table.get("parent") or None for name, table in tables.items()}
+
+
+def widen_to_decimal(warehouse: Warehouse, decimals: Iterable[Column]) -> None:
     """Change the type of columns that held only whole numbers until now; dlt never does.
 
     The destination is asked what they are, not dlt's schema: a load that was killed may have made a
@@ -68,8 +74,7 @@ def widen_to_decimal(warehouse: Warehouse, paths: Iterable[Path], naming: Naming
     if warehouse.pipeline.destination.destination_name not in WIDENING:
         return
     columns: dict[str, set[str]] = {}
-    for path in paths:
-        table, column = naming.place(path)
+    for table, column in decimals:
         columns.setdefault(table, set()).add(column)
     with warehouse.staging() as staging:
         for table, names in columns.items():

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dlt
 import pyarrow as pa
@@ -139,8 +140,7 @@ def declare(schema: dlt.Schema, table: Table) -> None:
         # The columns alone: new_table would also make the table one that is appended to.
         partial: TPartialTableSchema = {"name": table.name, "columns": columns}
         if table.parent is not None:
-            # Of an object here and a list there: dlt knows one parent of a table, the first.
-            partial["parent"] = schema.tables[table.name].get("parent") or table.parent
+            partial["parent"] = table.parent
         schema.update_table(partial)
 
 
@@ -177,7 +177,9 @@ class _File:
         self._batches.append(
             pa.record_batch(
                 [
-                    columns[column.name] if column.name in columns else pa.nulls(rows, column.type)
+                    _fitted(columns[column.name], column.type)
+                    if column.name in columns
+                    else pa.nulls(rows, column.type)
                     for column in self.schema
                 ],
                 schema=self.schema,
@@ -199,9 +201,8 @@ class _File:
             read = pq.read_table(self.path)
             for column in wrong:
                 at = read.schema.get_field_index(column.name)
-                read = read.set_column(
-                    at, now.field(column.name), read[at].cast(ARROW_TYPES["decimal"])
-                )
+                decimals = _fitted(read[at], now.field(column.name).type)
+                read = read.set_column(at, now.field(column.name), decimals)
             pq.write_table(read, self.path)
 
     def drop(self, roots: set[str]) -> None:
@@ -215,3 +216,12 @@ class _File:
         if self._batches:
             self._writer.write_table(pa.Table.from_batches(self._batches))
             self._batches, self._rows = [], 0
+
+
+def _fitted(values: Any, kind: pa.DataType) -> Any:
+    """Values in the type of their column. Whole numbers become decimals; any other change could lose
+    something without a word, as Arrow makes 7 of "007"."""
+    if values.type == kind:
+        return values
+    assert (values.type, kind) == (ARROW_TYPES["bigint"], ARROW_TYPES["decimal"]), "two types"
+    return values.cast(kind)

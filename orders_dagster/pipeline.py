@@ -19,7 +19,7 @@ from typing import Any
 import dlt
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from orders_dagster.columns import WIDENING, column_type, naming_for, widen_to_decimal
+from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
@@ -202,7 +202,7 @@ class _Run:
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
         with self._warehouse() as warehouse, _timed() as seconds:
-            widen_to_decimal(warehouse, self._rows.values.decimal_paths, self._naming)
+            widen_to_decimal(warehouse, self._rows.values.decimals)
             self._loads += self._pipeline.load().loads_ids
         # The columns that this load has made are there now: the next one has to fit into them.
         self._schema = self._pipeline.schemas[ORDERS].clone()
@@ -249,7 +249,7 @@ class _Run:
     def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""
         schema, naming, settings = self._schema, self._naming, self._settings
-        key = column_type(schema, path_of(settings.primary_key), naming)
+        key = column_type(schema, naming.place(path_of(settings.primary_key)))
         columns = [] if self._gone else _state(self._pipeline, COLUMNS) or []
         return Rows(
             settings.primary_key,
@@ -258,9 +258,10 @@ class _Run:
             settings.soft_delete_path,
             key_type={"bigint": int, "text": str}.get(key or ""),
             columns={tuple(path): dict(names) for path, names in columns},
+            parents=parents(schema),
             naming=naming,
             values=Values(
-                lambda path: column_type(self._schema, path, naming),
+                lambda column: column_type(self._schema, column),
                 widens=self._pipeline.destination.destination_name in WIDENING,
             ),
             watermark=watermark,

@@ -1,8 +1,9 @@
 """Where the fields of orders go: the tables, and the column of each field.
 
 Tables and columns are named as dlt's relational normalizer names them: `customer__email` is a column
-of an object in the order, a list is a table of its own. A place is worked out when a field is seen
-for the first time, and remembered for the run.
+of an object in the order, a list is a table of its own. Where those names would put two fields into
+one column, or two lists into one table, the one that comes later gets another name. A place is worked
+out when a field is seen for the first time, and remembered.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from orders_dagster.values import DEEPEST, LIST, Path, clean
+from orders_dagster.values import VARIANTS, Column, clean
+
+Path = tuple[str, ...]
+LIST = "[]"
+"""Stands in a path between the name of a list and the fields of its elements."""
+
+DEEPEST = 60
+"""Levels of an order; what is nested deeper is nobody's order, and ends Python's recursion."""
 
 ORDERS = "orders"
 DELETED_AT = "deleted_at"
 """The column of `orders` that says since when the shop no longer has an order. A field of that name in
 the API's answers is another thing, and gets a column of another name."""
+
+# Beside the column of a field: a variant, and what is in a list that has the name of another one.
+_BESIDE = re.compile(rf"v_({'|'.join(VARIANTS)}|[0-9]+)")
 
 
 @dataclass
@@ -77,12 +88,14 @@ class Places:
         ours: the paths of the key and the cursor, whose columns are not made from their fields.
         given: the name in a row of each field there has been, by the path of its object: what was
             given once is kept, or the fields of two spellings would swap their columns.
+        parents: the parent of each table there has been; None, or an empty text, for one without.
         tables: what the tables hold so far, parents first.
     """
 
     naming: Naming
     ours: frozenset[Path]
     given: dict[Path, dict[str, str]]
+    parents: dict[str, str | None] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +129,12 @@ class Places:
         return of.list
 
     def _table(self, path: Path, parent: str | None) -> Table:
-        name = self.naming.place(path)[0]
+        """The table of a list. `lines.taxes` has the name of one table if `lines` is an object, and if
+        it is a list; but what is in them need not have the same types, and dlt knows one parent."""
+        wanted = name = self.naming.place(path)[0]
+        n = 2
+        while self.parents.setdefault(name, parent) != parent:
+            name, n = self.naming.join(wanted, f"v_{n}"), n + 1
         return self.tables.setdefault(name, Table(name, parent))
 
     def _name(self, name: str, path: Path, others: Iterable[str]) -> str:
@@ -128,14 +146,16 @@ class Places:
         given = self.given.setdefault(path, {})
         if name in given:
             return given[name]
-        wanted = f"api{name}" if name.startswith("_dlt_") else clean(name)
         # Two underscores are dlt's: they stand between the levels of an object, and before a variant.
-        wanted = re.sub("__+", "_", wanted)
+        wanted = re.sub("__+", "_", clean(name))
         if not any(character.isalnum() for character in wanted):
             wanted = "unnamed"
         identifier = self.naming.identifier
-        if not path and identifier(wanted) == DELETED_AT:
-            wanted = f"api_{DELETED_AT}"
+        column = identifier(wanted)
+        if column.startswith("_dlt_"):
+            wanted = f"api{column}"
+        elif _BESIDE.fullmatch(column) if path else column == DELETED_AT:
+            wanted = f"api_{column}"
         column = wanted
         spelt_so = identifier(wanted)
         taken = {identifier(one) for one in given.values()}
@@ -163,6 +183,10 @@ class FieldPlace:
     is_ours: bool = False
     object: ObjectPlace | None = None
     list: ListPlace | None = None
+    at: Column = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at = self.table.name, self.column
 
 
 @dataclass(slots=True, eq=False)

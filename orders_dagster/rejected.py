@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from orders_dagster.cursor import value_at
-from orders_dagster.values import DEEPEST, clean
+from orders_dagster.places import DEEPEST
+from orders_dagster.values import clean
 
 REJECTED_TABLE = "orders_rejected"
 

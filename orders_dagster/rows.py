@@ -24,18 +24,20 @@ import pyarrow as pa
 from orders_dagster.arrays import array_at_once, array_of
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 from orders_dagster.places import (
+    DEEPEST,
     DELETED_AT,
     FieldPlace,
     ListPlace,
     Naming,
     ObjectPlace,
+    Path,
     Places,
     Table,
     TooDeep,
     path_of,
 )
 from orders_dagster.rejected import Rejected
-from orders_dagster.values import DEEPEST, Path, Values, clean, fits_integer
+from orders_dagster.values import Values, clean, fits_integer
 
 ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
     "_dlt_id",
@@ -90,6 +92,7 @@ class Rows:
         read_again: the orders not newer than the watermark, or later than now, with the newest time
             they were seen with: those that this load may have read only once more.
         columns: the name in a row of each field there has been, by the path of its object.
+        parents: the parent of each table there has been, None for one without.
         newest: the newest modification date seen, UTC.
         unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
@@ -113,11 +116,12 @@ class Rows:
     rejected: set[str] = field(default_factory=set)
     not_loaded: set[int | str] = field(default_factory=set, repr=False)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
+    parents: dict[str, str | None] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         key, cursor = path_of(self.primary_key), path_of(self.cursor_path)
-        self._places = Places(self.naming, frozenset({key, cursor}), self.columns)
+        self._places = Places(self.naming, frozenset({key, cursor}), self.columns, self.parents)
         self.key_column = self.naming.place(key)[1]
         self.cursor_column = self.naming.place(cursor)[1]
         self._run = secrets.token_urlsafe(8)
@@ -330,29 +334,28 @@ class _Making:
         if kinds & _CONTAINERS:
             values = [None if type(value) in _CONTAINERS else value for value in values]
             kinds = kinds - _CONTAINERS
-        column = self._values.type_of(place.path)
+        column = self._values.type_of(place.at)
         if column is None:  # the first value of a field decides
-            self._values.place(next(one for one in values if one is not None), place.path)
-            column = self._values.type_of(place.path)
+            self._values.place(next(one for one in values if one is not None), place.at)
+            column = self._values.type_of(place.at)
         array = array_at_once(values, kinds, column) if column else None
         if array is None:
             self._one_by_one(values, place, batch)
         else:
-            self._values.note(kinds, place.path)
-            batch.table.columns[place.column] = column or ""
-            batch.columns[place.column] = array
+            self._values.note(kinds, place.at)
+            self._add(batch, place.column, array, column or "")
 
     def _one_by_one(self, values: Sequence[Any], place: FieldPlace, batch: Batch) -> None:
         """Each value in the column of its field, or beside it in one of its own type."""
         found: dict[str, list[Any]] = {}
         for index, value in enumerate(values):
             if value is not None:
-                suffix, exact = self._values.place(value, place.path)
+                suffix, exact = self._values.place(value, place.at)
                 if suffix not in found:
                     found[suffix] = [None] * len(values)
                 found[suffix][index] = exact
         for suffix, exactly in found.items():
-            kind = suffix.removeprefix("__v_") or self._values.type_of(place.path) or ""
+            kind = suffix.removeprefix("__v_") or self._values.type_of(place.at) or ""
             self._put(batch, place.column + suffix, exactly, kind)
 
     def _batch(self, table: Table, ids: list[str], roots: list[str]) -> Batch:
@@ -360,10 +363,14 @@ class _Making:
         self.batches.append(batch)
         return batch
 
+    def _put(self, batch: Batch, column: str, values: list[Any], kind: str) -> None:
+        self._add(batch, column, array_of(values, kind), kind)
+
     @staticmethod
-    def _put(batch: Batch, column: str, values: list[Any], kind: str) -> None:
+    def _add(batch: Batch, column: str, values: pa.Array, kind: str) -> None:
+        assert column not in batch.columns, "two fields have one column"
         batch.table.columns[column] = kind
-        batch.columns[column] = array_of(values, kind)
+        batch.columns[column] = values
 
 
 def _as_object(element: Any) -> Order:

@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-Path = tuple[str, ...]
-LIST = "[]"
-"""Stands in a path between the name of a list and the fields of its elements."""
+Column = tuple[str, str]
+"""A table and a column of it."""
 
-DEEPEST = 60
-"""Levels of an order; what is nested deeper is nobody's order, and ends Python's recursion."""
+VARIANTS = ("text", "bigint", "decimal", "bool", "timestamp")
+"""The types of the columns that can be beside that of a field, as in `code__v_text`."""
 
 _TEXTUAL = ("text", "json")
 
@@ -41,48 +40,48 @@ class Values:
     """The types of the columns of one run, as dlt names them.
 
     Attributes:
-        column_type: the type of the column a field has in the tables, None for a new field.
+        column_type: the type of a column in the tables, None for a new one.
         widens: whether a column of whole numbers that exists can become decimal.
-        decimal_paths: the fields in which a number with a fraction has been seen.
+        decimals: the columns in which a number with a fraction has been seen.
     """
 
-    column_type: Callable[[Path], str | None] = lambda path: None
+    column_type: Callable[[Column], str | None] = lambda column: None
     widens: bool = True
-    decimal_paths: set[Path] = field(default_factory=set)
-    _types: dict[Path, str | None] = field(default_factory=dict, repr=False)
+    decimals: set[Column] = field(default_factory=set)
+    _types: dict[Column, str | None] = field(default_factory=dict, repr=False)
 
-    def type_of(self, path: Path) -> str | None:
+    def type_of(self, column: Column) -> str | None:
         """The type of the column of a field as it is by now, None before its first value."""
-        return self._types.get(path)
+        return self._types.get(column)
 
-    def note(self, kinds: set[type], path: Path) -> None:
+    def note(self, kinds: set[type], column: Column) -> None:
         """Note what has gone into the column of a field as it came."""
         if Decimal in kinds:
-            self.decimal_paths.add(path)
+            self.decimals.add(column)
 
-    def place(self, value: Any, path: Path) -> tuple[str, Any]:
-        """Where a value goes: a suffix to the name of its field ("" for its own column), and the
+    def place(self, value: Any, column: Column) -> tuple[str, Any]:
+        """Where a value goes: a suffix to the name of its field's column ("" for that itself), and the
         value in the form that column holds. Not for None, objects and lists."""
-        if path not in self._types:
-            self._types[path] = self.column_type(path)
-        column = self._types[path]
+        if column not in self._types:
+            self._types[column] = self.column_type(column)
+        of_column = self._types[column]
         if isinstance(value, str):
             value = clean(value)
-            if column in _TEXTUAL:
+            if of_column in _TEXTUAL:
                 return "", value
         kind, exact = kind_of(value)
         if kind is None:  # too long for its type: text beside, and the column keeps its type
-            return ("", str(value)) if column in _TEXTUAL else ("__v_text", str(value))
+            return ("", str(value)) if of_column in _TEXTUAL else ("__v_text", str(value))
         if kind == "decimal":
-            if column == "bigint" and (self.widens or self.column_type(path) is None):
-                column = self._types[path] = "decimal"
-            if column in (None, "decimal"):
-                self.decimal_paths.add(path)
-        if column is None:
-            column = self._types[path] = kind
-        if kind == column or (kind == "bigint" and column == "decimal"):
+            if of_column == "bigint" and (self.widens or self.column_type(column) is None):
+                of_column = self._types[column] = "decimal"
+            if of_column in (None, "decimal"):
+                self.decimals.add(column)
+        if of_column is None:
+            of_column = self._types[column] = kind
+        if kind == of_column or (kind == "bigint" and of_column == "decimal"):
             return "", exact
-        if column in _TEXTUAL:
+        if of_column in _TEXTUAL:
             return "", str(value).lower() if isinstance(value, bool) else str(value)
         return f"__v_{kind}", exact
 
