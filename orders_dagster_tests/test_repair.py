@@ -240,6 +240,23 @@ def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -
     assert (found.differences, found.not_compared) == ((), None)
 
 
+def test_a_total_of_the_page_is_not_compared(project: Project) -> None:
+    """Every window would have one order in the API, and all others would be taken for deleted."""
+    there = [order(n) for n in range(60)]
+
+    def answer(query: dict[str, str]) -> dict[str, Any]:
+        found = page(there, query)
+        return found | {"total": len(found["orders"])}
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.synchronise()
+        found = compared()
+
+    assert len(project.orders()) == 60
+    assert "that of the page" in (found.not_compared or "")
+
+
 def test_a_bulk_change_of_more_than_a_page_is_no_false_alarm(
     project: Project, loaded: Shop
 ) -> None:

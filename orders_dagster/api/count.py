@@ -19,6 +19,10 @@ from orders_dagster.span import Span
 MOST_PAGES = 5
 
 
+class TotalOfThePage(Exception):
+    """The API's total is that of the page, not of all that the filter finds."""
+
+
 class ApiCounts:
     """What the API says of its orders without reading them all."""
 
@@ -32,9 +36,16 @@ class ApiCounts:
         """The number of orders modified in a span.
 
         Raises:
+            TotalOfThePage: it cannot be told.
             SettingsError, ApiUnavailable: as a synchronisation would.
         """
-        total = self._shape.total(self._get(span.start, span.end, 1))
+        total = self._total(span, 1)
+        if total == 1 and self._total(span, 2) > 1:
+            raise TotalOfThePage
+        return total
+
+    def _total(self, span: Span, limit: int) -> int:
+        total = self._shape.total(self._get(span.start, span.end, limit))
         assert total is not None, "an API without a total is not asked for one"
         return total
 
