@@ -8,6 +8,7 @@ variant column (`total` and `total__v_decimal`), over which every sum is wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 
 import dlt
@@ -76,11 +77,11 @@ def widen_to_decimal(warehouse: Warehouse, decimals: Iterable[Column]) -> None:
     columns: dict[str, set[str]] = {}
     for table, column in decimals:
         columns.setdefault(table, set()).add(column)
-    with warehouse.staging() as staging:
-        for table, names in columns.items():
-            for dataset in (warehouse, staging):
-                for name in names & dataset.whole_number_columns(table):
-                    dataset.execute(_to_decimal(dataset, table, name))
+    for dataset in (nullcontext(), warehouse.staging()):
+        with dataset:
+            for table, names in columns.items():
+                for name in names & warehouse.whole_number_columns(table):
+                    warehouse.execute(_to_decimal(warehouse, table, name))
 
 
 def _to_decimal(warehouse: Warehouse, table: str, column: str) -> str:

@@ -20,6 +20,8 @@ from orders_dagster.warehouse import Warehouse, open_warehouse
 
 PIPELINE = "orders"
 DATASET = "ecommerce"
+EMPTIES_STAGING = "load.truncate_staging_dataset"
+"""dlt's option to empty the tables that it has merged from; it would keep every order twice."""
 
 
 def pipeline_config() -> PipelineConfiguration:
@@ -100,6 +102,8 @@ def inert_pipeline() -> dlt.Pipeline:
 
 
 def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
+    if dlt.config.get(EMPTIES_STAGING) is None:
+        dlt.config[EMPTIES_STAGING] = True
     return dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),

@@ -71,10 +71,10 @@ class Warehouse:
         self.client.execute_sql(sql, *args)
 
     @contextmanager
-    def staging(self) -> Iterator[Warehouse]:
-        """The dataset that dlt merges from, over a connection of its own."""
-        with self.pipeline.sql_client() as client, client.with_staging_dataset():
-            yield Warehouse(self.pipeline, client)
+    def staging(self) -> Iterator[None]:
+        """Ask the dataset that dlt merges from, for as long as this is open."""
+        with self.client.with_staging_dataset():
+            yield
 
     def scalar(self, sql: str, *args: Any) -> Any:
         rows = self.query(sql, *args)

@@ -294,6 +294,23 @@ def test_the_state_is_in_the_warehouse_not_in_the_working_directory(
     assert second.pages < first.pages
 
 
+def test_the_warehouse_keeps_each_order_once(project: Project, shop: OpenShop) -> None:
+    """What dlt merges from stays full otherwise: the file is twice as large, and so is what has to be
+    deleted when a customer asks for it."""
+    store = shop(orders=10)
+    project.synchronise()
+    store.put(order("B-1"))
+    project.synchronise()
+
+    tables = project.query(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'ecommerce_staging' "
+        "AND table_name LIKE 'orders%'"
+    )
+    assert {name for (name,) in tables} >= {"orders", "orders__items"}
+    for (name,) in tables:
+        assert project.query(f"SELECT count(*) FROM ecommerce_staging.{name}") == [(0,)], name
+
+
 def test_a_dataset_and_tables_are_named_as_promised(project: Project, shop: OpenShop) -> None:
     """Dashboards are built on these names."""
     store = shop(orders=3)
