@@ -41,6 +41,7 @@ from orders_dagster.step import COLUMNS, WATERMARK
 from orders_dagster.tables import Counts, missing_tables
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.windows import AHEAD
 
 LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -193,7 +194,7 @@ class _Run:
                 loader_file_format=file_format(self._pipeline),
                 refresh="drop_sources" if is_rebuilt else None,
                 workers=self._settings.workers,
-                max_parallel_items=2 * self._settings.workers,
+                max_parallel_items=AHEAD * self._settings.workers,
             )
         self._extract += seconds()
         self._progress.line("Read")

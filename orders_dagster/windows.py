@@ -34,6 +34,10 @@ PAGES = 1.8
 bounded by them; not one, since there would be an almost empty page behind every other one; a little
 less than two, since a few orders more would be a third page."""
 
+AHEAD = 4
+"""Windows under way for each worker, those included whose rows are not written yet: while one thread
+writes rows, the others go on reading."""
+
 
 @dataclass(frozen=True, order=True)
 class Window:
@@ -113,8 +117,8 @@ class Windows:
             under_way = len(self._reading) * self._size.orders
             is_started = self._left_in_load < self._load_orders or self._reading
             is_full = is_started and under_way >= self._left_in_load
-            # Twice as many as there are workers, so that none waits for the rows of the others.
-            is_busy = self._taken - self._arrived >= 2 * self._size.workers
+            # More than there are workers, so that none waits for the rows of the others.
+            is_busy = self._taken - self._arrived >= AHEAD * self._size.workers
             if not self._waiting or is_full or is_busy:
                 return None
             window = heapq.heappop(self._waiting)
@@ -152,7 +156,8 @@ class Windows:
             if read < share:
                 return False
         elif left <= 2 * share and read <= 4 * share:
-            share = max(self._size.page, -(-left // (self._idle() + 1)))
+            # Two thirds of a page: of pieces of equal time, one has more orders than the others.
+            share = max(self._size.page * 2 // 3, -(-left // (self._idle() + 1)))
             if left <= 2 * share:
                 return False
         edge = window.end or max(self._now, at)
