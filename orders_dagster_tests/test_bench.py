@@ -46,7 +46,7 @@ def test_the_benchmark_runs_and_prints_its_tables(tmp_path: Path) -> None:
     """It is run by hand, once in a while: without this, it is broken by then."""
     files = tmp_path / "temporary"
     files.mkdir()
-    arguments = "--runs 1 --scale 0.0005 --cases memory load"
+    arguments = "--runs 1 --scale 0.0005 --cases memory load checks"
 
     run = subprocess.run(
         [sys.executable, "-m", "orders_dagster_tests.bench", *arguments.split()],
@@ -65,6 +65,7 @@ def test_the_benchmark_runs_and_prints_its_tables(tmp_path: Path) -> None:
         ["first load of 50", "requests and read_json"],
         ["first load of 500", "this project"],
     ]
+    assert any(row[0].startswith("all checks, 5,000 orders") for row in table)
     (memory,) = [row for row in table if row[0].startswith("peak memory of")]
     assert memory[-1].endswith("reached")
     assert list(files.iterdir()) == []
