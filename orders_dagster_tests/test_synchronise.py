@@ -216,6 +216,18 @@ def test_an_awkward_order_arrives_whole(project: Project, shop: OpenShop) -> Non
     assert project.query("SELECT value FROM ecommerce.orders__tags ORDER BY 1") == [("a",), ("b",)]
 
 
+def test_a_nul_in_a_text_is_replaced(project: Project, shop: OpenShop) -> None:
+    """JSON can write it, Postgres has no text that holds it: one order would stop every run."""
+    store = shop(orders=0)
+    store.put(order("A-1", note="a\0\0b", path="C:\\u0000", other="\\\0"))
+
+    project.synchronise()
+
+    assert project.query("SELECT note, path, other FROM ecommerce.orders") == [
+        ("a\ufffd\ufffdb", "C:\\u0000", "\\\ufffd")
+    ]
+
+
 def test_an_order_dated_in_the_future_does_not_take_the_watermark_with_it(
     project: Project, shop: OpenShop
 ) -> None:

@@ -390,6 +390,7 @@ class _Gone(_Transient):
 
 
 _JSON = msgspec.json.Decoder(float_hook=Decimal)
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escape, not what follows an escaped backslash
 
 
 def _parse(response: Response) -> Any:
@@ -398,14 +399,17 @@ def _parse(response: Response) -> Any:
 
     # UTF-8 unless the API says otherwise: RFC 8259, section 8.1.
     charset = response.encoding if _names_charset(response) else None
+    content = response.content
+    if b"\\u0000" in content:  # no text of Postgres holds it, and every run would fail there
+        content = _NUL.sub(rb"\1\\ufffd", content)
     if charset is None or charset.lower() in ("utf-8", "utf8"):
         charset = "utf-8-sig"
         # Twice as fast; what it refuses (half a character, a number of thousands of digits, a byte
         # order mark) json decides.
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            return _JSON.decode(response.content)
+            return _JSON.decode(content)
     try:
-        text = response.content.decode(charset)
+        text = content.decode(charset)
         return json.loads(
             text, parse_float=Decimal, parse_int=_whole_number, parse_constant=not_a_number
         )
