@@ -107,6 +107,23 @@ def test_a_span_holds_its_start_and_not_its_end(
     assert project.query("SELECT order_id FROM ecommerce.orders") == [("start",)]
 
 
+def test_a_span_finer_than_a_request_can_name_is_read_with_what_is_around_it(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Cut to the same second, its start and its end would hold nothing, and lose what was asked for."""
+    half_past = JANUARY.start + timedelta(seconds=10, milliseconds=500)
+    project.set(cursor_format="%Y-%m-%dT%H:%M:%SZ")
+    there = [order("inside", half_past), order("later", JANUARY.start + timedelta(seconds=30))]
+    serve(lambda query: page(there, query))
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders WHERE order_id = 'inside'")
+
+    project.synchronise(span=Span(half_past, half_past + timedelta(milliseconds=200)))
+
+    found = project.query("SELECT order_id FROM ecommerce.orders ORDER BY 1")
+    assert found == [("inside",), ("later",)]
+
+
 def test_an_older_version_never_overwrites_a_newer_one(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
