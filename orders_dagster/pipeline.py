@@ -9,6 +9,7 @@ at the start of each run.
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -147,16 +148,18 @@ class _Run:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
             self._gone = missing_tables(warehouse)
-            self._rows_before = 0 if self._gone else Counts(warehouse, settings).rows()
-            if watermark(pipeline) is not None and not self._rows_before:
-                # Emptied by hand, or by a rebuilding that was killed before it was loaded.
+            before = Counts(warehouse, settings)
+            if watermark(pipeline) is not None and not before.any_complete():
+                # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when
+                # part of it was, and dlt did not know yet, whose watermark is that of before.
                 self._gone = self._gone or [ORDERS]
+            self._rows_before = 0 if self._gone else before.rows()
             self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
             if self._schema is not None:
                 self._schema = self._schema.clone()  # as it is: dlt changes its own from here on
         if self._gone:
             log(
-                f"{', '.join(self._gone)} is not in the warehouse any more, or empty: "
+                f"{', '.join(self._gone)} is not in the warehouse any more, empty, or rebuilt in part: "
                 "all orders are read again."
             )
         self._watermark_before = None if self._gone else watermark(pipeline)
@@ -252,6 +255,8 @@ class _Run:
         schema, naming, settings = self._schema, self._naming, self._settings
         key = column_type(schema, naming.place(path_of(settings.primary_key)))
         columns = [] if self._gone else _state(self._pipeline, COLUMNS) or []
+        if isinstance(columns, str):  # what an earlier version left is a list
+            columns = json.loads(columns)
         return Rows(
             settings.primary_key,
             settings.cursor_path,

@@ -217,6 +217,19 @@ def test_killed_while_a_dropped_table_is_rebuilt(
     assert_the_next_run_repairs(project, changed)
 
 
+def test_killed_when_part_of_a_rebuilding_is_merged_but_not_complete(
+    project: Project, changed: Shop, victims: Zygote
+) -> None:
+    """dlt's state is that of before then: with its watermark, the rest would never be read again."""
+    project.set(checkpoint_orders=len(changed.orders()) // 2, page_size=10, workers=2)
+    project.execute("DROP TABLE ecommerce.orders__items")
+    end = victims.synchronise(At(call="dlt.load.load:Load.complete_package"))
+    assert was_killed(end)
+    assert 0 < len(project.orders()) < len(changed.orders())
+
+    assert_the_next_run_repairs(project, changed)
+
+
 @pytest.mark.parametrize("byte", [60_000, 90_000])
 def test_killed_in_the_middle_of_a_write_of_duckdb(
     project: Project, changed: Shop, victims: Zygote, byte: int
