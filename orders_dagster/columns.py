@@ -35,9 +35,16 @@ def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Na
         if length
     ]
     naming = convention(min(longest)) if longest else convention()
+
+    def join(*names: str) -> str:
+        # Shortened, a name is another one to dlt if the hash in it begins with a digit.
+        name, joined = "", str(naming.shorten_fragments(*names))
+        while joined != name:
+            name, joined = joined, str(naming.normalize_path(joined))
+        return name
+
     return Naming(
-        identifier=cache(lambda name: str(naming.normalize_identifier(name))),
-        join=cache(lambda *names: str(naming.shorten_fragments(*names))),
+        identifier=cache(lambda name: str(naming.normalize_identifier(name))), join=cache(join)
     )
 
 

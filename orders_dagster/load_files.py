@@ -174,6 +174,9 @@ class _File:
     def append(self, batch: Batch, load_id: str) -> None:
         rows = len(batch)
         columns = {LOAD_ID: pa.repeat(load_id, rows)} | batch.columns
+        assert batch.columns.keys() <= set(self.schema.names), (
+            "a column has another name in the schema"
+        )
         self._batches.append(
             pa.record_batch(
                 [

@@ -131,11 +131,16 @@ class Places:
     def _table(self, path: Path, parent: str | None) -> Table:
         """The table of a list. `lines.taxes` has the name of one table if `lines` is an object, and if
         it is a list; but what is in them need not have the same types, and dlt knows one parent."""
-        wanted = name = self.naming.place(path)[0]
-        n = 2
-        while self.parents.setdefault(name, parent) != parent:
-            name, n = self.naming.join(wanted, f"v_{n}"), n + 1
+        wanted = self.naming.place(path)[0]
+        names = [wanted, *(self.naming.join(wanted, f"v_{n}") for n in self._numbers())]
+        known = (name for name in names if self.parents.get(name, "") == parent)
+        name = next(known, None) or next(name for name in names if name not in self.parents)
+        self.parents[name] = parent
         return self.tables.setdefault(name, Table(name, parent))
+
+    def _numbers(self) -> Iterable[int]:
+        """Of tables beside one: the first may be free, and a later one taken by an earlier run."""
+        return range(2, len(self.parents) + 3)
 
     def _name(self, name: str, path: Path, others: Iterable[str]) -> str:
         """The name of a field in its row, which no other field of the object becomes a column of.

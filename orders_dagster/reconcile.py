@@ -77,20 +77,17 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     search = _Search(api.orders_in, counts.present_in, step, settings.page_size, settings.workers)
     try:
         found = search.differences(spans)
+        if found:
+            # Orders that have changed since the load are in the warehouse where they were before.
+            moved = api.changed_since(until)
+            if moved is None:
+                return Comparison(not_compared="Orders change faster than they can be compared.")
+            again = [_look_again(difference.span, api, counts, moved) for difference in found]
+            found = [one for one in again if one is not None]
     except TotalOfThePage:
         return Comparison(
             not_compared="The API's total is that of the page (sources.orders.total_path)."
         )
-    if found:
-        # Orders that have changed since the load are in the warehouse where they were before.
-        moved = api.changed_since(until)
-        if moved is None:
-            return Comparison(not_compared="Orders change faster than they can be compared.")
-        found = [
-            one
-            for span in (difference.span for difference in found)
-            if (one := _look_again(span, api, counts, moved)) is not None
-        ]
     orders = counts.present_in(Span(spans[0].start, spans[-1].end))
     return Comparison(tuple(found), orders, search.requests)
 

@@ -356,7 +356,10 @@ class _Making:
                 found[suffix][index] = exact
         for suffix, exactly in found.items():
             kind = suffix.removeprefix("__v_") or self._values.type_of(place.at) or ""
-            self._put(batch, place.column + suffix, exactly, kind)
+            column = (
+                self._rows.naming.join(place.column, suffix.strip("_")) if suffix else place.column
+            )
+            self._put(batch, column, exactly, kind)
 
     def _batch(self, table: Table, ids: list[str], roots: list[str]) -> Batch:
         batch = Batch(table, ids, roots, {ROW_ID: array_of(ids, "text")})

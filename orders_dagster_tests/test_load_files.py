@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,9 +12,12 @@ import dlt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dlt.common.configuration.container import Container
+from dlt.common.destination import DestinationCapabilitiesContext
 
-from orders_dagster.columns import column_type, default_naming, parents
+from orders_dagster.columns import column_type, default_naming, naming_for, parents
 from orders_dagster.load_files import LoadFiles, arrow_schema
+from orders_dagster.places import LIST, Naming
 from orders_dagster.rows import Rows
 from orders_dagster.values import Values
 
@@ -23,14 +27,16 @@ AT = "2024-01-02T03:04:05Z"
 class Load:
     """One load into a folder."""
 
-    def __init__(self, directory: Path, schema: dlt.Schema | None = None) -> None:
+    def __init__(
+        self, directory: Path, schema: dlt.Schema | None = None, naming: Naming | None = None
+    ) -> None:
         self.directory = directory
         self.schema = schema or dlt.Schema("orders")
         self.files = LoadFiles(self.schema, directory, "load-1")
         self.rows = Rows(
             "order_id",
             "last_modified_date",
-            naming=default_naming(),
+            naming=naming or default_naming(),
             values=Values(lambda column: column_type(schema, column)),
             parents=parents(schema),
         )
@@ -133,6 +139,68 @@ def test_lists_of_one_name_in_an_object_and_in_a_list_have_tables_of_their_own(
         assert load.column("orders__lines__taxes__parts__v_2", "n") == ["1"]
     assert parents(first.schema)["orders__lines__taxes"] == "orders"
     assert parents(first.schema)["orders__lines__taxes__v_2"] == "orders__lines"
+
+
+def test_a_list_keeps_its_table_though_the_other_one_was_empty_before(tmp_path: Path) -> None:
+    """An empty list makes no table, and the next run does not know that there was one."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    first = Load(tmp_path / "first")
+    first.write(
+        {"order_id": "A", "lines": {"taxes": []}},
+        {"order_id": "B", "lines": [{"taxes": [{"code": "a"}]}]},
+    )
+    first.files.close()
+    (table,) = (name for name in first.schema.tables if "taxes" in name)
+
+    second = Load(tmp_path / "second", first.schema)
+    second.write({"order_id": "C", "lines": [{"taxes": [{"code": "c"}]}]})
+    second.files.close()
+
+    assert second.column(table, "code") == ["c"]
+
+
+LIMITED = DestinationCapabilitiesContext.generic_capabilities()
+LIMITED.max_identifier_length = LIMITED.max_column_identifier_length = 63  # those of Postgres
+
+
+def test_names_longer_than_the_destination_takes_are_those_that_dlt_gives() -> None:
+    """dlt shortens a shortened name again now and then, and would not find the values of ours."""
+    words = (
+        "customer",
+        "billing",
+        "shipping",
+        "address",
+        "contact",
+        "location",
+        "details",
+        "payment",
+    )
+    chosen = random.Random(7)
+    naming = naming_for(LIMITED)
+    with Container().injectable_context(LIMITED):
+        of_dlt = dlt.Schema("orders").naming
+
+    for _ in range(5000):
+        levels = range(chosen.randint(3, 6))
+        names = ["_".join(chosen.sample(words, chosen.randint(1, 2))) for _ in levels]
+        for path in ((*names,), (names[0], LIST, *names[1:]), (*names, LIST)):
+            table, column = naming.place(path)
+            variant = naming.join(column, "v_text")
+            assert [*map(of_dlt.normalize_path, (column, variant))] == [column, variant]
+            assert of_dlt.normalize_tables_path(table) == table
+
+
+def test_a_variant_of_a_long_name_is_kept(tmp_path: Path) -> None:
+    """With what dlt appends to it, it is longer than the destination takes."""
+    name = "long_name_" * 6
+    with Container().injectable_context(LIMITED):
+        load = Load(tmp_path, naming=naming_for(LIMITED))
+        load.write({"order_id": "A", name: 1}, {"order_id": "B", name: "beside"})
+        load.files.close()
+
+    (rows,) = (table.to_pylist() for table in load.tables("orders"))
+    assert [set(map(str, row.values())) & {"1", "beside"} for row in rows] == [{"1"}, {"beside"}]
 
 
 def test_rows_that_do_not_fit_their_column_are_not_made_to(tmp_path: Path) -> None:
