@@ -399,16 +399,21 @@ def _not_compared(why: str) -> Found:
 
 
 def schema_stable(tables: Tables) -> Found | None:
-    """The columns in the warehouse, against those that the evaluation before this one has kept."""
+    """The columns in the warehouse, and which tables are empty, against what the evaluation before this
+    one has kept: nothing but this would tell of items that were deleted all at once."""
     now = tables.warehouse.types([name for name in tables.existing if name != REJECTED_TABLE])
     if not now:
         return None
     earlier = evaluations(tables.instance, "schema_stable", limit=SAMPLE)
     last = next((one for one in earlier if one.metadata.get("columns")), None)
+    empty = [name for name in now if not tables.count(name)]
     found = changes(last.metadata["columns"], now) if last else []
+    if last and "empty" in last.metadata:
+        filled = now.keys() & last.metadata["columns"].keys() - set(last.metadata["empty"])
+        found += [Change(name, "", "emptied", None, None) for name in empty if name in filled]
     since = f"{last.at:%Y-%m-%d %H:%M:%S} UTC" if last else ""
     return Found(
-        asked="The columns of the tables, against those of the check before.",
+        asked="The columns of the tables, and which are empty, against those of the check before.",
         rows_looked_at=sum(map(len, now.values())),
         offenders=len(found),
         columns=Change._fields,
@@ -418,7 +423,7 @@ def schema_stable(tables: Tables) -> Found | None:
         else f"As they were at {since}."
         if last
         else "The first look at them.",
-        more={"columns": MetadataValue.json(now)},
+        more={"columns": MetadataValue.json(now), "empty": MetadataValue.json(empty)},
     )
 
 
@@ -469,7 +474,7 @@ CHECKS = (
     ),
     Check(
         "schema_stable",
-        "No table or column was added, dropped, changed in type or split since the check before.",
+        "No table or column was added, dropped, emptied, changed in type or split since the check before.",
         schema_stable,
     ),
 )

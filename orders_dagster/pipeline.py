@@ -39,7 +39,7 @@ from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, WATERMARK
-from orders_dagster.tables import Counts, missing_tables
+from orders_dagster.tables import Counts, missing
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -147,7 +147,7 @@ class _Run:
         with self._warehouse() as warehouse:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
-            self._gone = missing_tables(warehouse)
+            self._gone = missing(warehouse)
             before = Counts(warehouse, settings)
             if watermark(pipeline) is not None and not before.any_complete():
                 # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when

@@ -27,16 +27,20 @@ def orders_tables(schema: dlt.Schema | None) -> list[str]:
     return tables
 
 
-def missing_tables(warehouse: Warehouse) -> list[str]:
-    """The tables that dlt's schema says hold orders, and that somebody has dropped.
+def missing(warehouse: Warehouse) -> list[str]:
+    """The tables, and the columns as `table.column`, that dlt's schema has and somebody has dropped.
 
-    dlt would fail to merge into them; and with the watermark kept, older orders would stay away.
+    dlt would fail to merge into them; and with the watermark kept, what was in them would stay away.
     """
     schema = warehouse.pipeline.schemas.get(ORDERS)
-    if schema is None:
-        return []
-    tables = schema.data_tables(seen_data_only=True)
-    return [str(t["name"]) for t in tables if not warehouse.columns(str(t["name"]))]
+    found: list[str] = []
+    for table in schema.data_tables(seen_data_only=True) if schema else []:
+        name = str(table["name"])
+        there = {column.casefold() for column in warehouse.columns(name)}
+        wanted = [column for column, hints in table["columns"].items() if "data_type" in hints]
+        gone = [f"{name}.{column}" for column in wanted if column.casefold() not in there]
+        found += gone if there else [name]
+    return found
 
 
 KEYS_TOGETHER = 1000

@@ -310,3 +310,20 @@ def test_changes_of_the_columns_are_listed_once(
     ]
     assert third.description is not None
     assert third.description.startswith("As they were at 20")
+
+
+def test_a_list_that_was_emptied_is_noticed_once(
+    project: Project, shop: OpenShop, instance: DagsterInstance
+) -> None:
+    """No order is missing and no item without its order: every other check would pass."""
+    shop(orders=10)
+    project.synchronise()
+    run_checks(instance)
+    project.execute("DELETE FROM ecommerce.orders__items")
+    second = run_checks(instance)["schema_stable"]
+    third = run_checks(instance)["schema_stable"]
+
+    assert (second.passed, third.passed) == (False, True)
+    assert [list(row.data.values())[:3] for row in found(second)["sample"]] == [
+        ["orders__items", "", "emptied"]
+    ]

@@ -110,6 +110,25 @@ def test_a_table_that_was_dropped_is_rebuilt(project: Project, shop: OpenShop, t
     assert f"{table} is not in the warehouse any more, empty, or rebuilt in part" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("orders", "currency"), ("orders__items", "sku"), ("orders", "deleted_at")],
+)
+def test_a_column_that_was_dropped_is_filled_again(
+    project: Project, shop: OpenShop, table: str, column: str
+) -> None:
+    """Merging into the table would fail for ever, and a new column would be empty but for new orders."""
+    store = shop(orders=50)
+    project.synchronise()
+    before = project.scalar(f"SELECT count({column}) FROM ecommerce.{table}")
+    project.execute(f"ALTER TABLE ecommerce.{table} DROP COLUMN {column}")
+
+    project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+    assert project.scalar(f"SELECT count({column}) FROM ecommerce.{table}") == before
+
+
 def test_a_table_that_was_emptied_is_filled_again(project: Project, shop: OpenShop) -> None:
     """The watermark would hide every order that is not changed any more."""
     store = shop(orders=100)
