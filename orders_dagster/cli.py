@@ -6,6 +6,7 @@ Commands are imported when they are called: `--help` is not to wait for Dagster.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -27,8 +28,35 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"orders_dagster.{COMMANDS[name]}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if (
+                type(error).__name__ != "TomlProviderReadException"
+            ):  # dlt's, which is slow to import
+                raise
+            raise _Unreadable(str(error)) from None
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Unreadable(click.ClickException):
+    """.dlt/secrets.toml or .dlt/config.toml is no TOML."""
+
+    exit_code = 2
+
+
+EPILOG = """
+\b
+Examples:
+  orders-dagster doctor
+  orders-dagster report --format md
+  orders-dagster alert-test
+
+Exit code: 2 if the settings cannot be read; each command says more.
+"""
+
+
+@click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Orders of an e-commerce API in a warehouse: what to ask beside the Dagster page.
 

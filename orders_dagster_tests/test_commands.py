@@ -280,6 +280,22 @@ def test_help_shows_an_example(place: Place, module: str) -> None:
     assert re.search(rf"examples?:\s+python -m orders_dagster\.{module}", output)
 
 
+def test_secrets_that_are_no_toml_are_said_to_be(place: Place) -> None:
+    """Exit code 1 means in CI that a check has failed; and no traceback finds a missing quote."""
+    settings = Path(place.environment["DLT_PROJECT_DIR"]) / ".dlt"
+    settings.mkdir()
+    (settings / "secrets.toml").write_text('[sources.orders]\nclient_secret = "t0psecret\ny = 1')
+    command = str(Path(PYTHON).with_name("orders-dagster"))
+
+    code, output = place.run(command, "doctor")
+
+    assert code == 2
+    assert "secrets.toml" in output
+    assert "line 2" in output
+    assert "Traceback" not in output
+    assert "t0psecret" not in output
+
+
 @seen_in_proc
 def test_dev_uses_the_api_that_is_configured_and_ends_a_run_in_progress(place: Place) -> None:
     """With an API of one's own, nothing on the page may come from an invented shop. And a run that looked

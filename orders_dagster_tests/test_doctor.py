@@ -568,6 +568,16 @@ def test_a_total_that_is_not_there(
     assert found.probes["total"]["suggestion"] == suggestion
 
 
+def test_an_empty_page_beside_a_total(serve: Callable[..., Api]) -> None:
+    """A run stops there: nothing else can be looked at, and that is not well."""
+    serve(lambda query: {"orders": [], "total": 1200})
+
+    found = examine_api_only()
+
+    assert found.probes["total"]["verdict"] == "FAIL"
+    assert "the page has none" in found.probes["total"]["message"]
+
+
 def test_a_page_that_is_capped_without_a_total(serve: Callable[..., Api], project: Project) -> None:
     """Whether there are more is seen behind the page."""
     serve(lambda query: {"orders": honest(query, cap=10)["orders"]})

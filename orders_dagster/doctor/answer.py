@@ -89,6 +89,9 @@ def total(known: Known) -> Finding:
             "total_path",
             suggestion=instead,
         )
+    if count and not received:
+        message = f"{path!r} says {counted(count, 'order')}, and the page has none"
+        return fail(message, "data_selector", "total_path")
     if count < received:
         known.go_on_with(total_path="")
         return fail(

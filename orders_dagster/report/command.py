@@ -28,7 +28,7 @@ Examples:
 
 \b
 Exit code: 1 if a check of severity error fails, 2 if there can be no report
-(no DAGSTER_HOME, a wrong option or setting), otherwise 0."""
+(no DAGSTER_HOME, a wrong option), otherwise 0."""
 
 
 @click.command(epilog=EPILOG)
