@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import orders_warehouse
@@ -77,11 +77,15 @@ def repair(
         spans = joined([difference.span for difference in differences])
         log(obstacle or f"{len(differences)} windows differ.")
     began, at = str(time.time()), datetime.now(UTC)  # dlt's ids of loads are such times
+    read = list(spans)
     runs = [synchronise(settings, log, span=one) for one in spans]
     if spans and _unseen(settings, log, spans, began):
         # Not there any more, or modified since, and that was missed: wherever it is now, it is read.
         rest = Span(min(one.end for one in spans), max(at, *(one.end for one in spans)))
         if rest.start < rest.end:
+            # What equal numbers have hidden there is found, too; what is younger may not be visible yet.
+            visible = Span(rest.start, min(rest.end, at - timedelta(seconds=settings.lag_seconds)))
+            read += [visible] if visible.start < visible.end else []
             runs.append(synchronise(settings, log, span=rest))
     runs.append(synchronise(settings, log))
     seen = {key for run in runs for key in run.seen_but_not_loaded}
@@ -92,7 +96,7 @@ def repair(
             marked = sum(
                 # Later than their modification, which may be dated in the future.
                 counts.mark_deleted(one, began, seen, max(at, one.end))
-                for one in spans
+                for one in read
             )
         log(f"{marked:,} orders that the shop no longer has are marked deleted.")
     return Repair(differences, spans, tuple(runs), marked, obstacle)

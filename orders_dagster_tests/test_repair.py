@@ -121,6 +121,21 @@ def test_orders_that_the_shop_deleted_are_marked_and_not_removed(
     assert repaired().marked == 0
 
 
+def test_what_equal_numbers_hide_behind_a_difference_is_mended_with_it(
+    project: Project, loaded: Shop
+) -> None:
+    """One order lost and another one deleted in a window are as many as before."""
+    loaded.delete("A-0003")
+    project.execute("DELETE FROM ecommerce.orders WHERE order_id = 'A-0700'")
+    loaded.delete("A-0701")
+
+    repaired()
+
+    assert deleted(project) == {"A-0003", "A-0701"}
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 1001
+    assert compared().differences == ()
+
+
 def test_an_order_that_comes_back_loses_its_mark(project: Project, loaded: Shop) -> None:
     """Restored from the shop's bin, modified or as it was."""
     restored = [order(3), order(700)]
