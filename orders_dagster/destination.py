@@ -16,6 +16,7 @@ from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
 from orders_dagster.errors import WarehouseBusy
+from orders_dagster.settings import set_default
 from orders_dagster.warehouse import Warehouse, open_warehouse
 
 PIPELINE = "orders"
@@ -102,8 +103,7 @@ def inert_pipeline() -> dlt.Pipeline:
 
 
 def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
-    if dlt.config.get(EMPTIES_STAGING) is None:
-        dlt.config[EMPTIES_STAGING] = True
+    set_default(EMPTIES_STAGING, True)
     return dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),

@@ -19,6 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+import dlt
 from dlt.common import jsonpath
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers.provider import ConfigProvider
@@ -399,6 +400,12 @@ def read_initial_value() -> datetime:
     """
     found: datetime = _read_alone("initial_value")
     return found
+
+
+def set_default(key: str, value: Any) -> None:
+    """Set one of dlt's own options for this process, unless it is set by somebody else."""
+    if dlt.config.get(key) is None:
+        dlt.config[key] = value
 
 
 def _read_alone(key: str) -> Any:
