@@ -350,15 +350,14 @@ class _Making:
         found: dict[str, list[Any]] = {}
         for index, value in enumerate(values):
             if value is not None:
-                suffix, exact = self._values.place(value, place.at)
-                if suffix not in found:
-                    found[suffix] = [None] * len(values)
-                found[suffix][index] = exact
-        for suffix, exactly in found.items():
-            kind = suffix.removeprefix("__v_") or self._values.type_of(place.at) or ""
-            column = (
-                self._rows.naming.join(place.column, suffix.strip("_")) if suffix else place.column
-            )
+                variant, exact = self._values.place(value, place.at)
+                if variant not in found:
+                    found[variant] = [None] * len(values)
+                found[variant][index] = exact
+        for variant, exactly in found.items():
+            kind = variant or self._values.type_of(place.at) or ""
+            join = self._rows.naming.join
+            column = join(place.column, f"v_{variant}") if variant else place.column
             self._put(batch, column, exactly, kind)
 
     def _batch(self, table: Table, ids: list[str], roots: list[str]) -> Batch:

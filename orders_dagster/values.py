@@ -60,8 +60,8 @@ class Values:
             self.decimals.add(column)
 
     def place(self, value: Any, column: Column) -> tuple[str, Any]:
-        """Where a value goes: a suffix to the name of its field's column ("" for that itself), and the
-        value in the form that column holds. Not for None, objects and lists."""
+        """Where a value goes: the type of the variant beside its field's column ("" for that itself),
+        and the value in the form that column holds. Not for None, objects and lists."""
         if column not in self._types:
             self._types[column] = self.column_type(column)
         of_column = self._types[column]
@@ -71,7 +71,7 @@ class Values:
                 return "", value
         kind, exact = kind_of(value)
         if kind is None:  # too long for its type: text beside, and the column keeps its type
-            return ("", str(value)) if of_column in _TEXTUAL else ("__v_text", str(value))
+            return ("", str(value)) if of_column in _TEXTUAL else ("text", str(value))
         if kind == "decimal":
             if of_column == "bigint" and (self.widens or self.column_type(column) is None):
                 of_column = self._types[column] = "decimal"
@@ -83,7 +83,7 @@ class Values:
             return "", exact
         if of_column in _TEXTUAL:
             return "", str(value).lower() if isinstance(value, bool) else str(value)
-        return f"__v_{kind}", exact
+        return kind, exact
 
 
 def kind_of(value: Any) -> tuple[str | None, Any]:

@@ -745,17 +745,22 @@ def test_a_field_called_like_a_variant_is_not_in_its_column() -> None:
 
 
 AWKWARD = (
-    *("x", "X", "x_y", "xY", "x__y", "v_text", "vText", "v_2", "v_bigint", "value", "list", "_"),
     *(
-        "_dlt_id",
-        "_DltId",
-        "-dlt-list-idx",
-        "_dlt_load_id",
-        "deletedAt",
-        "deleted_at",
-        "orders",
+        "x",
+        "X",
+        "x_y",
+        "xY",
+        "x__y",
+        "v_text",
+        "vText",
+        "v_2",
+        "v_bigint",
+        "value",
+        "list",
+        "_",
         "",
     ),
+    *("_dlt_id", "_DltId", "-dlt-list-idx", "_dlt_load_id", "deletedAt", "deleted_at", "orders"),
 )
 shapes = st.recursive(
     st.sampled_from(["number", "text", "fraction"]),
