@@ -123,9 +123,16 @@ class Store:
         return self._scenario.whole_amounts_first and self.run == 0
 
     def starts(self, run: int) -> None:
-        """A run begins: what changes from now on carries a date after its start."""
+        """What changes from now on belongs to that run."""
         self.run = run
         self._second_edits.clear()
+
+    def is_asked(self) -> None:
+        """A run has begun: what changes from now on carries a date after its start, or is late.
+
+        Told with its first request: its process takes a while to start, and a date from before that
+        start would be late by more than a lag of 0 allows.
+        """
         self._now = max(self._now, self._real_now() + self._tick)
 
     def change(self, rng: Random) -> None:
@@ -278,6 +285,8 @@ class Weather(Faults):
         with self._lock:
             self.requests += 1
             plan = self._plan
+            if self.requests == 1:
+                self._store.is_asked()
             if plan is None:
                 return None
             if plan.kill and plan.kill.kind == "request" and plan.kill.n == self.requests:
