@@ -30,7 +30,8 @@ synchronise(read_settings())
 """
 
 HOLD = """
-import sys, duckdb
+import signal, sys, duckdb
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the tests were started with
 connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reader")
 print("open", flush=True)
 sys.stdin.readline()
