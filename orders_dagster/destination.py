@@ -12,6 +12,7 @@ from typing import Any
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.destinations.sql_client import SqlClientBase
 from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
@@ -112,29 +113,27 @@ def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     )
 
 
-def where(pipeline: dlt.Pipeline) -> str:
+def where(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> str:
     """Where the tables are, for people. Without credentials."""
-    client = pipeline.destination_client()
-    credentials = getattr(client.config, "credentials", None)
-    database = getattr(credentials, "database", None)
-    name = pipeline.destination.destination_name
-    is_file = name == "duckdb" and isinstance(database, str)
-    return (
-        f"{Path(database).resolve()}"
-        if is_file and database
-        else f"{name}, {pipeline.dataset_name}"
-    )
+    file = database_file(pipeline, client)
+    return f"{file.resolve()}" if file else f"{_kind(pipeline)}, {pipeline.dataset_name}"
+
+
+def database_file(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Path | None:
+    """The file that holds the tables, also if it is not there yet; None if they are in no file."""
+    database = getattr(client.credentials, "database", None)
+    is_file = _kind(pipeline) == "duckdb" and database
+    return Path(str(database)) if is_file else None
 
 
 def is_missing(pipeline: dlt.Pipeline) -> bool:
     """Whether the warehouse is a file that is not there; whoever opens it would make an empty one."""
-    credentials = getattr(pipeline.destination_client().config, "credentials", None)
-    database = getattr(credentials, "database", None)
-    return (
-        pipeline.destination.destination_name == "duckdb"
-        and isinstance(database, str)
-        and not Path(database).is_file()
-    )
+    file = database_file(pipeline, pipeline.sql_client())
+    return file is not None and not file.is_file()
+
+
+def _kind(pipeline: dlt.Pipeline) -> str:
+    return str(pipeline.destination.destination_name)
 
 
 def file_format(pipeline: dlt.Pipeline) -> Any:

@@ -144,6 +144,7 @@ class _Run:
         self._settings = settings
         self._log = log
         started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
+        self._client = pipeline.sql_client()
         with self._warehouse() as warehouse:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
@@ -182,6 +183,7 @@ class _Run:
         )
         self._progress.starts(self._reading.windows)
         self._loads: list[str] = []
+        self._after: tuple[int, int, datetime | None] = (0, 0, None)
         self._extract = self._normalize = self._load = 0.0
 
     @property
@@ -205,20 +207,21 @@ class _Run:
             self._pipeline.normalize()
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
-        with self._warehouse() as warehouse, _timed() as seconds:
-            widen_to_decimal(warehouse, self._rows.values.decimals)
-            self._loads += self._pipeline.load().loads_ids
+        with self._warehouse() as warehouse:
+            with _timed() as seconds:
+                widen_to_decimal(warehouse, self._rows.values.decimals)
+                self._loads += self._pipeline.load().loads_ids
+            self._load += seconds()
+            if self.is_complete:
+                self._after = self._counts()
         # The columns that this load has made are there now: the next one has to fit into them.
         self._schema = self._pipeline.schemas[ORDERS].clone()
-        self._load += seconds()
 
     def result(self) -> Synchronisation:
         if self._watermark_before is None and self._rows.orders:
             for path in sorted(self._reading.personal.unseen):
                 self._log(f"personal_data: no order has {path}. Is it spelt as in the response?")
-        with self._warehouse() as warehouse:  # a new one, which sees what was loaded
-            after = Counts(warehouse, self._settings)
-            rows, loaded, newest = after.rows(), after.loaded_by(self._loads), after.newest()
+        rows, loaded, newest = self._after
         new = rows - self._rows_before
         return Synchronisation(
             loaded=loaded,
@@ -238,9 +241,20 @@ class _Run:
             normalize_seconds=self._normalize,
             load_seconds=self._load,
             schema=self._pipeline.schemas.get(ORDERS),
-            warehouse=where(self._pipeline),
+            warehouse=where(self._pipeline, self._client),
             seen_but_not_loaded=frozenset(self._rows.not_loaded),
         )
+
+    def _counts(self) -> tuple[int, int, datetime | None]:
+        """What is in the table after the last load: its orders, those of this run, the newest date.
+
+        Asked over a connection of its own, which sees what dlt's has loaded; beside the open one, since
+        opening the file takes longer than counting.
+        """
+        wait = self._settings.warehouse_wait_seconds
+        with open_warehouse(self._pipeline, wait, self._log) as warehouse:
+            after = Counts(warehouse, self._settings)
+            return after.rows(), after.loaded_by(self._loads), after.newest()
 
     def _times_of(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
         """The modification dates of those of some orders that are in the warehouse."""
@@ -281,7 +295,8 @@ class _Run:
         return newest - lag if newest is not None and newest > start + lag else start
 
     def _warehouse(self) -> AbstractContextManager[Warehouse]:
-        return open_warehouse(self._pipeline, self._settings.warehouse_wait_seconds, self._log)
+        wait = self._settings.warehouse_wait_seconds
+        return open_warehouse(self._pipeline, wait, self._log, self._client)
 
 
 def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:

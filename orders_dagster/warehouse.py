@@ -135,16 +135,21 @@ def open_warehouse(
     pipeline: dlt.Pipeline,
     wait_seconds: float,
     on_wait: Callable[[str], None] = lambda message: None,
+    client: SqlClientBase[Any] | None = None,
 ) -> Iterator[Warehouse]:
     """Connect, waiting with backoff while another process holds the file.
 
     While it is open, DuckDB keeps its lock for this process, and dlt's own connections share it.
 
+    Args:
+        on_wait: told who holds the file.
+        client: of an earlier connection, now closed: dlt takes 8 ms to configure another one.
+
     Raises:
         WarehouseBusy: still held after `wait_seconds`; names the holder.
     """
     started = time.monotonic()
-    client = pipeline.sql_client()
+    client = client or pipeline.sql_client()
     _remove_stump(client)
 
     def connect() -> None:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import dlt
-
-from orders_dagster.destination import orders_pipeline, where
+from orders_dagster.destination import database_file, orders_pipeline, where
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, ok, warn
 from orders_dagster.errors import WarehouseBusy, causes, is_disk_full, without_values
 from orders_dagster.warehouse import Warehouse, open_warehouse
@@ -61,9 +59,12 @@ def opened() -> Iterator[Storage]:
             pipeline = stack.enter_context(orders_pipeline(wait_seconds=0))
             stack.callback(shutil.rmtree, pipeline.working_dir, ignore_errors=True)
             storage.kind = pipeline.destination.destination_name
-            storage.dataset, storage.place = pipeline.dataset_name, where(pipeline)
-            stack.enter_context(_no_new_file(pipeline))
-            storage.warehouse = stack.enter_context(open_warehouse(pipeline, wait_seconds=0))
+            client = pipeline.sql_client()
+            storage.dataset, storage.place = pipeline.dataset_name, where(pipeline, client)
+            stack.enter_context(_no_new_file(database_file(pipeline, client)))
+            storage.warehouse = stack.enter_context(
+                open_warehouse(pipeline, wait_seconds=0, client=client)
+            )
         except WarehouseBusy as error:
             storage.holder, storage.is_run = error.holder, "lock file" in error.holder
         except Exception as error:
@@ -72,11 +73,9 @@ def opened() -> Iterator[Storage]:
 
 
 @contextmanager
-def _no_new_file(pipeline: dlt.Pipeline) -> Iterator[None]:
+def _no_new_file(file: Path | None) -> Iterator[None]:
     """DuckDB makes the file that it is to open."""
-    database = getattr(pipeline.sql_client().credentials, "database", None)
-    file = Path(database) if isinstance(database, str) else None
-    is_new = pipeline.destination.destination_name == "duckdb" and file and not file.exists()
+    is_new = file is not None and not file.exists()
     try:
         yield
     finally:
