@@ -30,6 +30,7 @@ from orders_dagster.sandbox import RunningSandbox, SandboxOptions, running
 from orders_dagster.sandbox.faults import Faults
 from orders_dagster.sandbox.index import SORTS, UNDATED, Index, Rank
 from orders_dagster.sandbox.times import iso, read_time, write_time
+from orders_dagster_tests.world import Closing
 
 RETAILER = Path(__file__).resolve().parents[2] / "shared" / "data" / "online_retail_orders.parquet"
 NOON = "2025-06-30T12:00:00.000Z"
@@ -92,17 +93,17 @@ def plain() -> Iterator[RunningSandbox]:
 
 
 @pytest.fixture
-def empty() -> Iterator[RunningSandbox]:
+def empty(closing: Closing) -> Iterator[RunningSandbox]:
     """A shop without orders, for tests that bring their own."""
-    with running(auth="none", orders=0) as sandbox:
-        yield sandbox
+    with closing.later() as stack:
+        yield stack.enter_context(running(auth="none", orders=0))
 
 
 @pytest.fixture
-def closed() -> Iterator[RunningSandbox]:
+def closed(closing: Closing) -> Iterator[RunningSandbox]:
     """A shop that wants a token."""
-    with running(orders=20) as sandbox:
-        yield sandbox
+    with closing.later() as stack:
+        yield stack.enter_context(running(orders=20))
 
 
 # Logging in
