@@ -809,6 +809,7 @@ def test_no_secret_is_printed(serve: Callable[..., Api], project: Project) -> No
         client_id="s3cret-client",
         client_secret="s3cret-secret",
         token_url=f"{api.url}/token?key=s3cret-in-query",
+        path="/v1/orders?api_key=s3cret-in-path",
         auth__type="api_key",
         auth__name="X-Key",
         auth__api_key="s3cret-key",

@@ -67,5 +67,5 @@ def _shown(key: str, value: Any, redact: Callable[[str], str]) -> str:
     if is_secret:
         return MASK
     if isinstance(value, str):
-        return redact(value) if "://" in value else value
+        return redact(value) if "://" in value or "?" in value else value
     return json.dumps(value)
