@@ -34,6 +34,7 @@ from orders_dagster.places import ORDERS
 from orders_dagster.settings import read_settings
 from orders_dagster.source import inert_source
 from orders_dagster.tables import orders_tables
+from orders_dagster.warehouse import kind_of
 
 ORDERS_KEY = AssetKey(ORDERS)
 API_KEY = AssetKey("orders_api")
@@ -67,7 +68,6 @@ class OrdersTranslator(DagsterDltTranslator):
     def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
         pipeline = data.pipeline
         assert pipeline is not None
-        warehouse = pipeline.destination.destination_name
         return (
             super()
             .get_asset_spec(data)
@@ -75,7 +75,7 @@ class OrdersTranslator(DagsterDltTranslator):
                 key=ORDERS_KEY,
                 deps=[API_KEY],
                 group_name=GROUP,
-                kinds={"dlt", warehouse},
+                kinds={"dlt", kind_of(pipeline)},
                 owners=["team:data"],
                 description=DESCRIPTION.strip(),
                 freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(hours=24)),

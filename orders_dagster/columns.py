@@ -16,7 +16,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.values import Column
-from orders_dagster.warehouse import Warehouse
+from orders_dagster.warehouse import Warehouse, kind_of
 
 WIDENING = ("duckdb", "motherduck", "postgres")
 """Destinations that can turn a column of whole numbers into decimals in place. On the others, a
@@ -79,7 +79,7 @@ def widen_to_decimal(warehouse: Warehouse, decimals: Iterable[Column]) -> None:
     The destination is asked what they are, not dlt's schema: a load that was killed may have made a
     table that no schema tells of, and a fraction would be cut to fit its column.
     """
-    if warehouse.pipeline.destination.destination_name not in WIDENING:
+    if kind_of(warehouse.pipeline) not in WIDENING:
         return
     columns: dict[str, set[str]] = {}
     for table, column in decimals:

@@ -11,6 +11,7 @@ from typing import Any
 
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.destination.capabilities import DestinationCapabilitiesContext
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.destinations.sql_client import SqlClientBase
 from dlt.pipeline.configuration import PipelineConfiguration
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from orders_dagster.errors import WarehouseBusy
 from orders_dagster.settings import set_default
-from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.warehouse import Warehouse, database_file, kind_of, open_warehouse
 
 PIPELINE = "orders"
 DATASET = "ecommerce"
@@ -108,7 +109,7 @@ def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     return dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),
-        destination=config.destination_name or config.destination_type or "duckdb",
+        destination=config.destination_type or config.destination_name or "duckdb",
         dataset_name=config.dataset_name or DATASET,
     )
 
@@ -116,14 +117,7 @@ def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
 def where(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> str:
     """Where the tables are, for people. Without credentials."""
     file = database_file(pipeline, client)
-    return f"{file.resolve()}" if file else f"{_kind(pipeline)}, {pipeline.dataset_name}"
-
-
-def database_file(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Path | None:
-    """The file that holds the tables, also if it is not there yet; None if they are in no file."""
-    database = getattr(client.credentials, "database", None)
-    is_file = _kind(pipeline) == "duckdb" and database
-    return Path(str(database)) if is_file else None
+    return f"{file.resolve()}" if file else f"{kind_of(pipeline)}, {pipeline.dataset_name}"
 
 
 def is_missing(pipeline: dlt.Pipeline) -> bool:
@@ -132,15 +126,10 @@ def is_missing(pipeline: dlt.Pipeline) -> bool:
     return file is not None and not file.is_file()
 
 
-def _kind(pipeline: dlt.Pipeline) -> str:
-    return str(pipeline.destination.destination_name)
-
-
-def file_format(pipeline: dlt.Pipeline) -> Any:
+def file_format(capabilities: DestinationCapabilitiesContext) -> Any:
     """Parquet, where it can be loaded: its columns have types.
 
     From JSON lines DuckDB guesses the types by a sample of each file, and takes an id for a UUID or a
     date; INSERT statements, dlt's default there, round decimals and are five times slower.
     """
-    formats = pipeline.destination.capabilities().supported_loader_file_formats
-    return "parquet" if "parquet" in formats else None
+    return "parquet" if "parquet" in capabilities.supported_loader_file_formats else None

@@ -41,7 +41,7 @@ from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, WATERMARK
 from orders_dagster.tables import Counts, missing
 from orders_dagster.values import Values
-from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
 
 LATEST = datetime.max.replace(tzinfo=UTC)
@@ -164,7 +164,8 @@ class _Run:
                 "all orders are read again."
             )
         self._watermark_before = None if self._gone else watermark(pipeline)
-        self._naming = naming_for(pipeline.destination.capabilities())
+        self._capabilities = self._client.capabilities
+        self._naming = naming_for(self._capabilities)
         self._progress = Progress(log)
         if self._gone:
             span = None  # what is outside of it would be missing, and nothing would tell
@@ -196,7 +197,7 @@ class _Run:
         with _timed() as seconds:
             self._pipeline.extract(
                 orders_source(self._reading),
-                loader_file_format=file_format(self._pipeline),
+                loader_file_format=file_format(self._capabilities),
                 refresh="drop_sources" if is_rebuilt else None,
                 workers=self._settings.workers,
                 max_parallel_items=AHEAD * self._settings.workers,
@@ -282,7 +283,7 @@ class _Run:
             naming=naming,
             values=Values(
                 lambda column: column_type(self._schema, column),
-                widens=self._pipeline.destination.destination_name in WIDENING,
+                widens=kind_of(self._pipeline) in WIDENING,
             ),
             watermark=watermark,
             now=now,

@@ -41,13 +41,6 @@ from pydantic import (
 from orders_dagster.errors import SettingsError
 
 SECTION = ("sources", "orders")
-DLT_KEYS = (
-    (("pipelines", "orders"), "destination_type"),
-    (("pipelines", "orders"), "dataset_name"),
-    (("destination", "duckdb"), "credentials"),
-)
-"""dlt's own settings that the README names; dlt reads them, and the doctor says where it finds them."""
-
 MAY_BE_EMPTY = ("total_path",)  # says that the API reports no total
 CURSOR_FORMATS = ("iso", "epoch_seconds", "epoch_milliseconds", "rfc2822")
 
@@ -448,12 +441,12 @@ def is_configured(key: str) -> bool:
     return _Lookup().value(key, str) is not None
 
 
-def read_places() -> dict[str, str]:
+def read_places(destination: str = "duckdb") -> dict[str, str]:
     """Where each setting that is set was found: those of [sources.orders] by their key, and dlt's own
-    of the destination by their full name."""
+    of a destination by their full name."""
     found = _Lookup()
     found.table(OrdersSettings, ())
-    return found.places | found.places_of_dlt()
+    return found.places | found.places_of_dlt(destination)
 
 
 def missing(key: str) -> str:
@@ -509,10 +502,16 @@ class _Lookup:
                     values[name] = self._decode(field.annotation, value)
         return values
 
-    def places_of_dlt(self) -> dict[str, str]:
-        """Where dlt's own settings of the destination were found."""
+    def places_of_dlt(self, destination: str) -> dict[str, str]:
+        """Where dlt's own settings of the destination were found; its credentials whole or in parts."""
         places: dict[str, str] = {}
-        for sections, name in DLT_KEYS:
+        for *sections, name in (
+            ("pipelines", "orders", "destination_type"),
+            ("pipelines", "orders", "dataset_name"),
+            ("destination", destination, "credentials"),
+            ("destination", destination, "credentials", "database"),
+            ("destination", destination, "credentials", "host"),
+        ):
             for provider in self._providers:
                 value, full_key = provider.get_value(name, str, None, *sections)
                 if value is not None:

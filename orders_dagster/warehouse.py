@@ -150,7 +150,8 @@ def open_warehouse(
     """
     started = time.monotonic()
     client = client or pipeline.sql_client()
-    _remove_stump(client)
+    if file := database_file(pipeline, client):
+        _remove_stump(file)
 
     def connect() -> None:
         try:
@@ -183,17 +184,24 @@ def open_warehouse(
         client.close_connection()
 
 
-def _remove_stump(client: SqlClientBase[Any]) -> None:
+def _remove_stump(file: Path) -> None:
     """A file of DuckDB that is shorter than its headers: the process that made it was killed, or the
     disk was full. It holds nothing, and nobody can open it. DuckDB holds its lock while it makes one."""
-    database = getattr(client.credentials, "database", None)
-    if not isinstance(database, str) or client.capabilities.sqlglot_dialect != "duckdb":
-        return
-    file = Path(database)
     if file.is_file() and file.stat().st_size < DUCKDB_HEADERS:
         with file.open("rb+") as stump, suppress(OSError):
             fcntl.lockf(stump, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink()
+
+
+def kind_of(pipeline: dlt.Pipeline) -> str:
+    """dlt's type of the destination, such as `duckdb`, whatever `destination_name` calls it."""
+    return str(pipeline.destination.destination_type).rpartition(".")[2]
+
+
+def database_file(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Path | None:
+    """The file that holds the tables, also if it is not there yet; None if they are in no file."""
+    database = getattr(client.credentials, "database", None)
+    return Path(str(database)) if kind_of(pipeline) == "duckdb" and database else None
 
 
 class _Held(Exception):

@@ -11,10 +11,13 @@ from decimal import Decimal
 
 import pytest
 
+from orders_dagster.assets import ORDERS_KEY, orders_assets
+from orders_dagster.doctor.resolved import resolved_of_dlt
+from orders_dagster.doctor.storage import Storage
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.world import Project, Shop, expected, holder
+from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
 
 OpenShop = Callable[..., Shop]
 
@@ -76,6 +79,39 @@ def test_the_watermark_stays_before_a_run_that_waits_for_the_warehouse(
     changed_at = project.orders()["A"][0]
     assert result.watermark_after is not None
     assert started_at <= result.watermark_after < changed_at
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"DESTINATION_TYPE": "books"},
+        {"DESTINATION_TYPE": "duckdb", "DESTINATION_NAME": "books"},
+    ],
+    ids=["type named elsewhere", "type and name"],
+)
+def test_a_destination_with_a_name_of_its_own_is_what_its_type_is(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    """T18: by its name it would be an unknown warehouse, whose whole numbers cannot become decimals."""
+    file = project.directory / "books.duckdb"
+    for name, value in named.items():
+        monkeypatch.setenv(f"PIPELINES__ORDERS__{name}", value)
+    monkeypatch.setenv("DESTINATION__BOOKS__DESTINATION_TYPE", "duckdb")
+    monkeypatch.setenv("DESTINATION__BOOKS__CREDENTIALS", str(file))
+    monkeypatch.delenv("DESTINATION__DUCKDB__CREDENTIALS")
+    store = shop(orders=0)
+    for order_id, total in (("A", 10), ("B", 10.5)):
+        store.put({"order_id": order_id, "total": total, "items": []})
+        result = project.synchronise()
+
+    assert result.warehouse == str(file)
+    assert Tables(file).query("SELECT sum(total) FROM ecommerce.orders") == [(Decimal("20.5"),)]
+    assert not [name for name in Tables(file).columns("orders") if name.startswith("total__")]
+    assert "duckdb" in orders_assets().get_asset_spec(ORDERS_KEY).kinds
+    lines = resolved_of_dlt(Storage("books", "duckdb", place=str(file)))
+    assert [(line.value, line.source) for line in lines if line.key.endswith("credentials")] == [
+        (str(file), "the environment variable DESTINATION__BOOKS__CREDENTIALS")
+    ]
 
 
 def test_what_the_warehouse_quotes_is_not_shown(project: Project, shop: OpenShop) -> None:

@@ -67,7 +67,7 @@ def command(as_json: bool) -> None:
             _show(console, name, finding)
         starts("warehouse")
         with opened() as storage:
-            of_dlt = resolved_of_dlt(storage.kind, storage.dataset, storage.place)
+            of_dlt = resolved_of_dlt(storage)
             console.print()
             _show_settings(console, of_dlt)
             for name, finding in examine_destination(storage, starts):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orders_dagster.doctor.storage import Storage
 from orders_dagster.settings import OrdersSettings, flat, read_places
 
 MASK = "****"
@@ -42,13 +43,14 @@ def resolved(settings: OrdersSettings, redact: Callable[[str], str]) -> list[Res
     ]
 
 
-def resolved_of_dlt(kind: str, dataset: str, place: str) -> list[Resolved]:
+def resolved_of_dlt(storage: Storage) -> list[Resolved]:
     """The settings of the destination, as dlt has resolved them."""
-    places = read_places()
+    places = read_places(storage.name)
+    name, kind = storage.name, storage.kind
     values = {
-        "pipelines.orders.destination_type": kind,
-        "pipelines.orders.dataset_name": dataset,
-        f"destination.{kind}.credentials": place if kind == "duckdb" else MASK,
+        "pipelines.orders.destination_type": name if name == kind else f"{name} ({kind})",
+        "pipelines.orders.dataset_name": storage.dataset,
+        f"destination.{name}.credentials": storage.place if kind == "duckdb" else MASK,
     }
     return [Resolved(key, value, _source(key, places)) for key, value in values.items()]
 
@@ -56,7 +58,8 @@ def resolved_of_dlt(kind: str, dataset: str, place: str) -> list[Resolved]:
 def _source(key: str, places: Mapping[str, str]) -> str:
     """Where a key was found, or the table that holds it if its keys are the user's own."""
     table = next((table for table in _OPEN_TABLES if key.startswith(f"{table}.")), key)
-    return places.get(key) or places.get(table) or DEFAULT
+    parts = (place for part, place in places.items() if part.startswith(f"{key}."))
+    return places.get(key) or places.get(table) or next(parts, DEFAULT)
 
 
 def _shown(key: str, value: Any, redact: Callable[[str], str]) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from orders_dagster.destination import database_file, orders_pipeline, where
+from orders_dagster.destination import orders_pipeline, where
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, ok, warn
 from orders_dagster.errors import WarehouseBusy, causes, is_disk_full, without_values
-from orders_dagster.warehouse import Warehouse, open_warehouse
+from orders_dagster.warehouse import Warehouse, database_file, kind_of, open_warehouse
 
 
 @dataclass
@@ -24,13 +24,15 @@ class Storage:
     """What is known of the destination.
 
     Attributes:
-        kind: dlt's name of the destination.
+        name: dlt's name of the destination, which is its type unless it was given one.
+        kind: its type.
         place: where it is, without credentials.
         holder: who holds it.
         is_run: whether that is a synchronisation.
         error: why it could not be opened.
     """
 
+    name: str = "duckdb"
     kind: str = "duckdb"
     dataset: str = ""
     place: str = ""
@@ -41,7 +43,7 @@ class Storage:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        return (f"destination.{self.kind}.credentials",)
+        return (f"destination.{self.name}.credentials",)
 
     @property
     def opened(self) -> Warehouse:
@@ -58,7 +60,8 @@ def opened() -> Iterator[Storage]:
         try:
             pipeline = stack.enter_context(orders_pipeline(wait_seconds=0))
             stack.callback(shutil.rmtree, pipeline.working_dir, ignore_errors=True)
-            storage.kind = pipeline.destination.destination_name
+            storage.name = pipeline.destination.destination_name
+            storage.kind = kind_of(pipeline)
             client = pipeline.sql_client()
             storage.dataset, storage.place = pipeline.dataset_name, where(pipeline, client)
             stack.enter_context(_no_new_file(database_file(pipeline, client)))
