@@ -12,7 +12,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
     OrdersError,
+    WarehouseBusy,
     WarehouseRefused,
     causes,
     is_disk_full,
@@ -215,6 +216,10 @@ class _Run:
             self._load += seconds()
             if self.is_complete:
                 self._after = self._counts()
+            is_in_file = warehouse.checkpoint()
+        if not is_in_file:
+            with suppress(WarehouseBusy), self._warehouse():
+                pass  # opening it is enough, and whoever holds it has opened it
         # The columns that this load has made are there now: the next one has to fit into them.
         self._schema = self._pipeline.schemas[ORDERS].clone()
 

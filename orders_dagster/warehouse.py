@@ -26,6 +26,12 @@ from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes
 
 DUCKDB_HEADERS = 3 * 4096  # bytes: every file of DuckDB starts with three headers
 
+# DuckDB holds some blocks of each column while it writes its log into its file.
+CHECKPOINT_LIMIT = """
+    SELECT least(parse_formatted_bytes(current_setting('memory_limit')), (64 + count(*)) << 20)
+    FROM duckdb_columns() WHERE NOT internal
+"""
+
 _LOCKED = re.compile(r"could not set lock|conflicting lock|used by another process", re.IGNORECASE)
 _HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", re.IGNORECASE)
 
@@ -75,6 +81,27 @@ class Warehouse:
         """Ask the dataset that dlt merges from, for as long as this is open."""
         with self.client.with_staging_dataset():
             yield
+
+    def checkpoint(self) -> bool:
+        """Write DuckDB's log into its file, in memory that does not grow with the tables.
+
+        Left to itself, DuckDB does it when the file is closed, and takes as much of the machine's memory
+        as the tables have blocks: the peak of a whole synchronisation. Nothing to do elsewhere.
+
+        Returns:
+            False if the memory was too little, or others write. DuckDB then refuses the file until it is
+            closed; what was loaded is in its log, which the next to open the file writes.
+        """
+        if database_file(self.pipeline, self.client) is None:
+            return True
+        try:
+            before = self.scalar("SELECT current_setting('memory_limit')")
+            self.execute(f"SET memory_limit = '{self.scalar(CHECKPOINT_LIMIT)}B'")
+            self.execute("CHECKPOINT")
+            self.execute(f"SET memory_limit = '{before}'")
+        except Exception:
+            return False
+        return True
 
     def scalar(self, sql: str, *args: Any) -> Any:
         rows = self.query(sql, *args)

@@ -566,6 +566,29 @@ def test_duckdb_says_which_process_holds_the_file(tmp_path: Path) -> None:
         pass  # the lock goes away with the process
 
 
+def test_what_a_checkpoint_of_duckdb_has_no_memory_for_is_still_in_its_log(tmp_path: Path) -> None:
+    """Warehouse.checkpoint(): too small a limit costs the open database, and no row."""
+    file = tmp_path / "orders.duckdb"
+    log = tmp_path / "orders.duckdb.wal"
+    columns = ", ".join(f"uuid()::TEXT AS note_{number}" for number in range(50))
+    orders = f"SELECT i AS order_id, {columns} FROM range(1_000) numbers(i)"
+    with duckdb.connect(file) as connection:
+        connection.execute(f"CREATE TABLE orders AS {orders}")
+    with duckdb.connect(file) as connection:
+        connection.execute("DELETE FROM orders WHERE order_id % 2 = 0")
+        connection.execute(f"INSERT INTO orders {orders}")
+        connection.execute("SET memory_limit = '4MB'")
+        with pytest.raises(duckdb.FatalException, match="Failed to create checkpoint"):
+            connection.execute("CHECKPOINT")
+        with pytest.raises(duckdb.FatalException, match="must be restarted"):
+            connection.execute("FROM orders")
+    assert log.exists()
+
+    with duckdb.connect(file) as connection:
+        assert connection.execute("SELECT count(*) FROM orders").fetchall() == [(1_500,)]
+    assert not log.exists()
+
+
 def test_the_embedded_elt_package_is_the_dlt_integration_under_its_old_name() -> None:
     """elt.py: what is imported there, and the warning that is silenced there and nowhere else."""
     message = "dagster-embedded-elt.*Use `dagster-dlt` instead"

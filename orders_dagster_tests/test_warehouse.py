@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import pytest
 
+from orders_dagster import warehouse
 from orders_dagster.assets import ORDERS_KEY, orders_assets
 from orders_dagster.doctor.resolved import resolved_of_dlt
 from orders_dagster.doctor.storage import Storage
@@ -38,6 +39,21 @@ def test_a_file_that_stays_open_elsewhere_is_an_error_that_names_the_holder(
     assert f"(process {process.pid})" in str(busy.value)
     assert "sources.orders.warehouse_wait_seconds" in str(busy.value)
     assert project.orders() == before
+
+
+@pytest.mark.parametrize("mebibytes", [1, 2])
+def test_too_little_memory_for_a_checkpoint_of_duckdb_costs_nothing(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch, mebibytes: int
+) -> None:
+    """DuckDB refuses the limit, or gives up the file until it is opened again (see test_upstream.py)."""
+    store = shop(orders=500)
+    monkeypatch.setattr(warehouse, "CHECKPOINT_LIMIT", f"SELECT {mebibytes} << 20")
+
+    result = project.synchronise()
+
+    assert (result.loaded, result.rows_in_table) == (500, 500)
+    assert not project.database.with_name(project.database.name + ".wal").exists()
+    assert project.orders() == expected(store.orders())
 
 
 def test_two_synchronisations_at_once_do_not_damage_each_other(
