@@ -26,7 +26,7 @@ doctor: $(VENV)/run.stamp  ## try the configured API and warehouse before anythi
 	@$(BIN)/orders-dagster doctor $(ARGS)
 
 test: $(VENV)/dev.stamp  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 bench: $(VENV)/run.stamp  ## what a run costs beside a bare rest_api_source (CASES="idle load" RUNS=5 to choose)
 	@$(BIN)/python -m orders_dagster_tests.bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SCALE),--scale $(SCALE))
@@ -45,7 +45,7 @@ test-newest:  ## all tests on the newest dagster, dagster-dlt, dlt and duckdb, i
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
 		dagster dagster-webserver dagster-dlt "dlt[duckdb]" duckdb
 	.venv-newest/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	.venv-newest/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	.venv-newest/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 format: $(VENV)/dev.stamp  ## write the code as the formatter wants it
 	$(BIN)/ruff check --fix .
