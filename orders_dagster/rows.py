@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -194,7 +194,7 @@ class Rows:
         key = value_at(order, self.primary_key)
         if key is None or (isinstance(key, str) and not key.strip()):
             raise _Unmergeable(f"{self.primary_key} is missing")
-        if isinstance(key, bool) or not isinstance(key, (int, str)):
+        if not is_key(key):
             raise _Unmergeable(f"{self.primary_key} is neither text nor a whole number")
         return key
 
@@ -408,6 +408,11 @@ def _is_too_deep(order: Any) -> bool:
             if type(inner) in _CONTAINERS
         ]
     return False
+
+
+def is_key(value: Any) -> TypeGuard[int | str]:
+    """Whether orders can be told apart by such a value: text or a whole number."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 class _Unmergeable(ValueError):

@@ -116,12 +116,12 @@ def honest(query: dict[str, str], orders: list[dict[str, Any]] = ORDERS, **how: 
     at = {id(o): cut(datetime.fromisoformat(o["last_modified_date"])) for o in ORDERS}
     found = list(zip(orders, [at[id(o)] for o in ORDERS], strict=False))
     if "modified_since" in query and not how.get("ignores_filter"):
-        start = cut(read(query["modified_since"]))
+        start = cut(read(query["modified_since"]) + how.get("zone", timedelta()))
         found = [
             (o, t) for o, t in found if t > start or (t == start and "excludes_start" not in how)
         ]
     if "modified_before" in query and not {"ignores_filter", "ignores_end"} & set(how):
-        end = cut(read(query["modified_before"]))
+        end = cut(read(query["modified_before"]) + how.get("zone", timedelta()))
         found = [(o, t) for o, t in found if t < end or (t == end and "includes_end" in how)]
     if how.get("ignores_sort"):
         random.Random(1).shuffle(found)
@@ -131,7 +131,8 @@ def honest(query: dict[str, str], orders: list[dict[str, Any]] = ORDERS, **how: 
     limit = how["always"] if "always" in how else min(limit, how.get("cap", 1000))
     offset *= how.get("skips_times", 1)
     rows = [o for o, _ in found[offset : offset + limit]]
-    return {"orders": rows, "total": len(rows) if how.get("counts_page") else len(found)}
+    total = len(orders) if how.get("counts_all") else len(found)
+    return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
 
 
 def changed(**fields: Callable[[int], Any]) -> list[dict[str, Any]]:
@@ -191,7 +192,8 @@ class Case:
 
 WINDOWS = ("filter", "sort", "start included", "end excluded")
 DATES = [str(o["last_modified_date"]) for o in ORDERS]
-SOME_WITHOUT_ID = changed(order_id=lambda n: f"ORD-{n}" if n % 4 else None)
+SOME_WITHOUT_ID = changed(order_id=lambda n: f"ORD-{n}" if n % (PAGE // 2) else None)
+IDS_OF_NO_USE = changed(order_id=lambda n: [f"ORD-{n}"])
 IDS_TWICE = changed(order_id=lambda n: f"ORD-{n // 2}")
 ID_CALLED_ID = changed(order_id=lambda n: None, id=lambda n: f"ORD-{n}")
 DATE_IN_META = changed(
@@ -228,6 +230,14 @@ CASES = [
         'primary_key = "id"',
     ),
     Case(
+        "ids that are lists",
+        {"orders": IDS_OF_NO_USE},
+        "primary key",
+        "FAIL",
+        ["primary_key"],
+        'primary_key = "number"',
+    ),
+    Case(
         "another date",
         {"orders": DATE_IN_META},
         "cursor",
@@ -260,6 +270,21 @@ CASES = [
         "FAIL",
         ["params"],
         skipped=("start included", "end excluded"),
+    ),
+    Case(
+        "the number is of all orders",
+        {"counts_all": True},
+        "filter",
+        "FAIL",
+        ["total_path"],
+    ),
+    Case(
+        "filter in another zone",
+        {"zone": timedelta(hours=2)},
+        "start included",
+        "FAIL",
+        ["params", "cursor_format"],
+        skipped=("end excluded",),
     ),
     Case("sort ignored", {"ignores_sort": True}, "sort", "FAIL", ["params"]),
     Case("newest first", {"newest_first": True}, "sort", "FAIL", ["params"], "the other direction"),
@@ -550,16 +575,19 @@ def test_an_answer_without_any_list(serve: Callable[..., Api]) -> None:
 @pytest.mark.parametrize(
     ("extra", "suggestion"),
     [
-        ({}, 'total_path = ""'),
-        ({"paging": {"count": 60}, "status": 200}, 'total_path = "paging.count"'),
+        (lambda page: {}, 'total_path = ""'),
+        (
+            lambda page: {"paging": {"count": page["total"]}, "status": 200},
+            'total_path = "paging.count"',
+        ),
     ],
     ids=["no total", "a total elsewhere"],
 )
 def test_a_total_that_is_not_there(
-    serve: Callable[..., Api], extra: dict[str, Any], suggestion: str
+    serve: Callable[..., Api], extra: Callable[[Any], dict[str, Any]], suggestion: str
 ) -> None:
     """If another number counts the orders it is suggested, otherwise that there is none."""
-    serve(lambda query: {"orders": honest(query)["orders"]} | extra)
+    serve(lambda query: {"orders": (page := honest(query))["orders"]} | extra(page))
 
     found = examine_api_only()
 
@@ -589,7 +617,35 @@ def test_a_page_that_is_capped_without_a_total(serve: Callable[..., Api], projec
     assert found.probes["page size"]["suggestion"] == "page_size = 10"
 
 
-@pytest.mark.parametrize("there_are", [0, 1, 2])
+def test_a_list_by_id_is_described_without_its_ids(serve: Callable[..., Api]) -> None:
+    """An order under its number or its customer's address: keys that are values."""
+    orders = {"1@customers.example": ORDERS[0], "ORD-70001": ORDERS[1], "70003": ORDERS[2]}
+    serve(lambda query: orders | {"orders": orders})
+
+    found = examine_api_only()
+
+    assert found.probes["selector"]["verdict"] == "FAIL"
+    assert (
+        "the answer is an object with the keys ..., orders" in found.probes["selector"]["message"]
+    )
+    assert "7000" not in found.output
+
+
+def test_an_empty_list_is_no_healthy_one(serve: Callable[..., Api]) -> None:
+    """A filter that the API understands otherwise empties it as an empty shop does."""
+    serve(orders=[])
+
+    found = examine_api_only()
+
+    assert found.wrong["selector"] == "WARN"
+    assert found.probes["selector"]["settings"] == [
+        "sources.orders.params",
+        "sources.orders.initial_value",
+    ]
+    assert set(found.wrong.values()) == {"SKIP", "WARN"}
+
+
+@pytest.mark.parametrize("there_are", [1, 2])
 def test_a_shop_with_hardly_any_orders(serve: Callable[..., Api], there_are: int) -> None:
     """Too few to tell is no fault."""
     serve(orders=ORDERS[:there_are])
@@ -759,6 +815,20 @@ def test_a_warehouse_that_can_only_be_read(
     assert found.probes["warehouse writable"]["settings"] == ["destination.duckdb.credentials"]
 
 
+def test_a_destination_that_dlt_does_not_know(
+    serve: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip in its name is a slip in one setting."""
+    serve()
+    monkeypatch.setenv("PIPELINES__ORDERS__DESTINATION_TYPE", "dukdb")
+
+    found = examine()
+
+    skipped = ("warehouse free", "warehouse writable")
+    assert found.wrong == {"warehouse reached": "FAIL"} | dict.fromkeys(skipped, "SKIP")
+    assert found.probes["warehouse reached"]["settings"] == ["pipelines.orders.destination_type"]
+
+
 # --- what is printed
 
 
@@ -838,6 +908,20 @@ def test_a_value_of_a_table_that_is_given_whole_has_its_source(
 
     assert sources["retry.max_retries"] == "the environment variable SOURCES__ORDERS__RETRY"
     assert sources["retry.backoff_factor"] == "default"
+
+
+def test_the_paths_of_personal_data_are_no_secret(
+    serve: Callable[..., Api], project: Project
+) -> None:
+    """Their table is the user's own and has one place; a name in it may look like a secret."""
+    serve()
+    project.set(personal_data={"customer.api_key": "drop"})
+
+    shown = {one["key"]: one for one in examine().document["settings"]}
+
+    (key,) = [key for key in shown if key.startswith("personal_data.")]
+    assert shown[key]["value"] == "drop"
+    assert shown[key]["source"] == "the environment variable SOURCES__ORDERS__PERSONAL_DATA"
 
 
 def test_the_help_shows_examples() -> None:

@@ -6,6 +6,7 @@ dlt takes a body without the selector for an empty page, and anything that is no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -134,10 +135,15 @@ class PageShape:
             )
 
 
+_VALUES = re.compile(r".*(\d{3}|[@\s]).*", re.DOTALL)
+"""What is no name of a field: a list may come as an object, each order under its number or address."""
+
+
 def shape(body: Any) -> str:
     """What a body looks like, by its keys: names of fields only, never their values."""
     if isinstance(body, dict):
-        keys = ", ".join(sorted(str(key)[:40] for key in body)[:20])
+        names = {_VALUES.sub("...", str(key)[:40]) for key in body}
+        keys = ", ".join(sorted(names)[:20])
         return f"an object with the keys {keys}" if keys else "an object without keys"
     if isinstance(body, list):
         return f"a list of {len(body)}"

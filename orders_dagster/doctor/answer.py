@@ -13,6 +13,7 @@ from orders_dagster.doctor import guess
 from orders_dagster.doctor.finding import Finding, Unjudged, counted, fail, ok, warn
 from orders_dagster.doctor.known import SMALL, Known
 from orders_dagster.doctor.reach import shape_of
+from orders_dagster.rows import is_key
 
 
 def selector(known: Known) -> Finding:
@@ -23,7 +24,14 @@ def selector(known: Known) -> Finding:
     head = path.partition("[*]")[0]
     found: Any = jsonpath.find_values(compiled(head), body) if head else [body]
     if found and isinstance(found[0], list):
-        return ok(f"{counted(len(known.orders(known.first())), 'order')} at {path!r}")
+        orders = known.orders(known.first())
+        if not orders:
+            return warn(
+                f"the list at {path!r} is empty, so that little else can be tried",
+                "params",
+                "initial_value",
+            )
+        return ok(f"{counted(len(orders), 'order')} at {path!r}")
     what = f"there is no list at {path!r}" if found else f"there is nothing at {path!r}"
     better = guess.selector(body)
     if better is None:
@@ -112,7 +120,8 @@ def total(known: Known) -> Finding:
 def primary_key(known: Known) -> Finding:
     """Whether every order has an id, and each another."""
     orders, path = known.sample, known.settings.primary_key
-    keys = [value_at(order, path) for order in orders]
+    found = [value_at(order, path) for order in orders]
+    keys = [key if is_key(key) else None for key in found]
     missing = sum(key is None for key in keys)
     twice = guess.twice([str(key) for key in keys if key is not None])
     if not missing and not twice:
@@ -122,8 +131,12 @@ def primary_key(known: Known) -> Finding:
     if missing == len(orders):
         if better:
             known.go_on_with(primary_key=better)
+        is_there = any(key is not None for key in found)
+        what = (
+            f"{path!r} is neither text nor a whole number" if is_there else f"no order has {path!r}"
+        )
         return fail(
-            f"no order has {path!r}; an order is {shape_of(orders[0])}",
+            f"{what}; an order is {shape_of(orders[0])}",
             "primary_key",
             suggestion=suggestion,
         )
@@ -135,7 +148,8 @@ def primary_key(known: Known) -> Finding:
             suggestion=suggestion,
         )
     return warn(
-        f"{missing} of {len(orders)} orders have no {path!r}: they would go to orders_rejected",
+        f"{missing} of {len(orders)} orders have no {path!r} of text or a whole number: they would go to "
+        "orders_rejected",
         "primary_key",
         suggestion=suggestion,
     )

@@ -14,7 +14,8 @@ from typing import Any
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 
 DEEPEST = 4
-_PLAIN = re.compile(r"\w{1,40}")
+_PLAIN = re.compile(r"(?!.*\d{3})\w{1,40}")
+"""The name of a field that may be shown. One with a number in it may be an order's id."""
 _COUNT = re.compile(r"total|count|hits|found|records|results|elements|size|num", re.IGNORECASE)
 _ID = re.compile(r"(^|_)(id|uuid|guid|number|no|key|code)$|(Id|ID|Number|Key|Code)$")
 _OTHERS_ID = re.compile(r"custom|user|client|account|shop|store|parent|address", re.IGNORECASE)

@@ -47,6 +47,7 @@ Params = dict[str, str | None]
 class Edges:
     """A window inside of the sample: orders are known before it, at its start, at its end, behind it."""
 
+    before: datetime
     start: datetime
     end: datetime
 
@@ -130,6 +131,11 @@ class Known:
         """The same from one step earlier."""
         edges = self.edges
         return self._kept("earlier", lambda: self.ask(edges.start - self.step))
+
+    def from_before(self) -> Response:
+        """The page of an open window that starts at the order before."""
+        edges = self.edges
+        return self._kept("from_before", lambda: self.ask(edges.before))
 
     def bounded(self) -> Response:
         """The page of a window with an end, inside of the first page."""
@@ -225,11 +231,12 @@ class Known:
         except ResponseNotUnderstood:
             return None
 
-    def key(self, order: dict[str, Any]) -> str:
-        return str(value_at(order, self.settings.primary_key))
+    def ids(self, response: Response) -> list[Any]:
+        """The primary keys of a page, None where there is none."""
+        return [value_at(order, self.settings.primary_key) for order in self.orders(response)]
 
     def keys(self, response: Response) -> list[str]:
-        return [self.key(order) for order in self.orders(response)]
+        return [str(key) for key in self.ids(response)]
 
     def time(self, order: dict[str, Any]) -> datetime | None:
         settings = self.settings
@@ -258,7 +265,7 @@ class Known:
             range(max(1, len(times) // 2 - 1), len(times) - 3),
             key=lambda n: times[n] - times[n - 1],
         )
-        return Edges(times[at], times[at + 2])
+        return Edges(times[at - 1], times[at], times[at + 2])
 
 
 def floor(time: datetime, step: timedelta) -> datetime:

@@ -18,7 +18,7 @@ _SECRET = re.compile(
 )
 _NO_SECRET = ("primary_key", "token_url", "auth.type", "auth.credentials_in")
 
-_OPEN_TABLES = ("params", "auth.extra")
+_OPEN_TABLES = ("params", "auth.extra", "personal_data")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _shown(key: str, value: Any, redact: Callable[[str], str]) -> str:
     if value is None or value == {}:
         return "–"
     table, _, name = key.rpartition(".")
-    is_secret = table == "auth.extra" or (_SECRET.search(name) and key not in _NO_SECRET)
-    if is_secret:
+    is_open = key.startswith("personal_data.") or key in _NO_SECRET
+    if table == "auth.extra" or (_SECRET.search(name) and not is_open):
         return MASK
     if isinstance(value, str):
         return redact(value) if "://" in value or "?" in value else value

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from dlt.common.destination.exceptions import UnknownDestinationModule
+
 from orders_dagster.destination import orders_pipeline, where
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, ok, warn
 from orders_dagster.errors import WarehouseBusy, causes, is_disk_full, without_values
@@ -94,6 +96,8 @@ def reached(storage: Storage) -> Finding:
     if error is not None:
         if isinstance(error, OSError):
             return fail(f"dlt's working files: {_in_words(error)}", "DLT_DATA_DIR")
+        if isinstance(error, UnknownDestinationModule):
+            return fail("dlt knows no such destination", "pipelines.orders.destination_type")
         place = f"{storage.place}: " if storage.place else ""
         return fail(f"{place}{_in_words(error)}", *storage.settings)
     if storage.is_run:

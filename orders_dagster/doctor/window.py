@@ -43,6 +43,13 @@ def filtered(known: Known) -> Finding:
         early = []
     if not early:
         known.is_filtered = True
+        total = known.total(later)
+        if total is not None and total == known.total(known.first()):
+            return fail(
+                f"{names}: the orders are from the window, but their number is that of all orders",
+                "total_path",
+                suggestion='total_path = "", if the API has no number of what matches',
+            )
         return ok(f"{names}: no order from before the start of the window")
     is_ignored = known.keys(later) == known.keys(known.first())
     return fail(
@@ -109,6 +116,16 @@ def start_included(known: Known) -> Finding:
     if not known.is_sorted:
         raise Unjudged("orders do not come by their date")
     if not any(known.floor(time) == start for time in known.times(known.earlier())):
+        if not any(
+            known.floor(time) == known.edges.before for time in known.times(known.from_before())
+        ):
+            known.is_filtered = False
+            return fail(
+                "orders dated from the start of a window on are not in it, and are lost",
+                "params",
+                "cursor_format",
+                suggestion="does the filter read dates in another time zone than they are written in?",
+            )
         raise Unjudged("the order it was tried with has just changed; try again")
     message = "orders dated at the start of a window are not in it"
     suggestion = "a filter that includes its start (>=), if the API has one"
@@ -150,12 +167,15 @@ def end_excluded(known: Known) -> Finding:
 def offset(known: Known) -> Finding:
     """Whether an offset skips as many orders as it says."""
     settings = known.settings
-    first = known.keys(known.first())
-    shifted = known.keys(known.shifted())
+    first, shifted = (
+        [str(key) if key is not None else None for key in known.ids(response)]
+        for response in (known.first(), known.shifted())
+    )
     name = settings.offset_param
-    if shifted and shifted[0] == first[0]:
+    there = [key for key in shifted if key is not None]
+    if there and there[0] == next((key for key in first if key is not None), None):
         return fail(f"{name!r} is ignored: the same page comes again", "offset_param")
-    if not set(shifted) & set(first[known.middle :]):
+    if not set(there) & set(first[known.middle :]):
         return fail(
             f"{name!r} of {known.middle} does not go on in the middle of the first page: perhaps it "
             "counts pages",
