@@ -228,7 +228,8 @@ class _Run:
             for path in sorted(self._reading.personal.unseen):
                 self._log(f"personal_data: no order has {path}. Is it spelt as in the response?")
         rows, loaded, newest = self._after
-        new = rows - self._rows_before
+        # Fewer than before, where a merge removed what somebody had put there twice.
+        new = max(0, rows - self._rows_before)
         return Synchronisation(
             loaded=loaded,
             new=new,

@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from orders_dagster.cursor import floor
 from orders_dagster.errors import SpanRefused
 
+EARLIEST = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)
+"""A little is subtracted from the start of a span where the API excludes it."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -27,7 +30,7 @@ class Span:
         Raises:
             SpanRefused: no dates, an end that is not after the start, or a start in the future.
         """
-        begins = _time("start", start)
+        begins = max(_time("start", start), EARLIEST)
         ends = _time("end", end) if end.strip() else now
         if begins >= now:
             raise SpanRefused(f"its start, {begins.isoformat()}, is in the future")

@@ -214,10 +214,15 @@ def open_warehouse(
 def _remove_stump(file: Path) -> None:
     """A file of DuckDB that is shorter than its headers: the process that made it was killed, or the
     disk was full. It holds nothing, and nobody can open it. DuckDB holds its lock while it makes one."""
-    if file.is_file() and file.stat().st_size < DUCKDB_HEADERS:
+    if file.is_file() and file.stat().st_size < DUCKDB_HEADERS and _is_of_duckdb(file.read_bytes()):
         with file.open("rb+") as stump, suppress(OSError):
             fcntl.lockf(stump, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink()
+
+
+def _is_of_duckdb(start: bytes) -> bool:
+    """Whether a file begins as DuckDB's do; what is somebody else's is not ours to remove."""
+    return not start.strip(b"\0") or start[8:12] == b"DUCK"
 
 
 def kind_of(pipeline: dlt.Pipeline) -> str:

@@ -276,6 +276,18 @@ def test_a_span_that_cannot_be_meant_is_refused(start: str, end: str, reason: st
         Span.parse(start, end, NOW)
 
 
+def test_a_span_may_begin_with_the_calendar(project: Project) -> None:
+    """Whoever wants everything writes the first day there is: nothing comes before it, so nothing is
+    subtracted from it where the API leaves out the start of a window."""
+    orders = months(3)
+    api = Api(lambda query: page(orders, query, excludes_start=True))
+    with api.running():
+        project.point_at(api.url, login=False)
+        project.synchronise(span=Span.parse("0001-01-01", "", NOW))
+
+        assert project.orders() == expected(orders)
+
+
 def test_a_span_is_read_in_utc_unless_it_says_otherwise() -> None:
     """Everywhere else in the project, too, a time without an offset is UTC."""
     found = Span.parse("2026-01-01", "2026-01-02T01:00:00+02:00", NOW)

@@ -323,6 +323,22 @@ def test_the_warehouse_keeps_each_order_once(project: Project, shop: OpenShop) -
         assert project.query(f"SELECT count(*) FROM ecommerce_staging.{name}") == [(0,)], name
 
 
+def test_an_order_that_somebody_put_there_twice_is_merged_into_one(
+    project: Project, shop: OpenShop
+) -> None:
+    """The table then has fewer rows than before, of which no number of new orders is made."""
+    store = shop(orders=10)
+    project.synchronise()
+    project.execute("INSERT INTO ecommerce.orders SELECT * FROM ecommerce.orders")
+    store.put(order("B-1"))
+    store.change(modify=5)
+
+    result = project.synchronise()
+
+    assert (result.rows_in_table < 20, result.new) == (True, 0)
+    assert result.updated == result.loaded >= 6
+
+
 def test_a_dataset_and_tables_are_named_as_promised(project: Project, shop: OpenShop) -> None:
     """Dashboards are built on these names."""
     store = shop(orders=3)

@@ -41,6 +41,37 @@ def test_a_file_that_stays_open_elsewhere_is_an_error_that_names_the_holder(
     assert project.orders() == before
 
 
+@pytest.mark.parametrize("length", [0, 12, 4096, 3 * 4096 - 1])
+def test_a_file_that_duckdb_did_not_finish_is_replaced(
+    project: Project, shop: OpenShop, length: int
+) -> None:
+    """A process that is killed while it makes the file leaves what nobody can open."""
+    store = shop(orders=3)
+    project.execute("CREATE TABLE anything (n INT)")
+    whole = project.database.read_bytes()
+    project.database.write_bytes(whole[:length])
+
+    project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+
+
+@pytest.mark.parametrize(
+    "content", [b"credentials of somebody else", b"PAR1" * 50, b"\0" * 8 + b"DU"]
+)
+def test_a_file_that_is_not_duckdbs_is_left_alone(
+    project: Project, shop: OpenShop, content: bytes
+) -> None:
+    """A slip in the name of the warehouse costs nobody a file."""
+    shop(orders=3)
+    project.database.write_bytes(content)
+
+    with pytest.raises(WarehouseRefused):
+        project.synchronise()
+
+    assert project.database.read_bytes() == content
+
+
 @pytest.mark.parametrize("mebibytes", [1, 2])
 def test_too_little_memory_for_a_checkpoint_of_duckdb_costs_nothing(
     project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch, mebibytes: int
