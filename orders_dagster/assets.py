@@ -60,6 +60,10 @@ what cannot be merged is in `orders_rejected`, with the reason.
 
 READ_AGAIN = "read_again"
 """The metadata of a materialization that read a span again: it says nothing of the usual volume."""
+BLOCKED = "blocking_checks"
+"""The metadata of the failure of a step that failed because blocking checks do."""
+REFUSED = "range_refused"
+"""The same of a step that was asked for a span of time that cannot be meant."""
 
 
 class OrdersTranslator(DagsterDltTranslator):
@@ -117,7 +121,8 @@ def failing_in_words() -> Iterator[None]:
     except OrdersError as error:
         # A wrong setting stays wrong: no retry.
         is_final = isinstance(error, (SettingsError, SpanRefused))
-        raise Failure(str(error), allow_retries=not is_final) from None
+        metadata = {REFUSED: True} if isinstance(error, SpanRefused) else None
+        raise Failure(str(error), metadata=metadata, allow_retries=not is_final) from None
 
 
 def materialization_metadata(result: Synchronisation) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from dagster import (
 from pydantic import Field
 
 from orders_dagster.assets import (
+    BLOCKED,
     ORDERS_KEY,
     POOL,
     READ_AGAIN,
@@ -205,7 +206,8 @@ def _checks_op() -> OpDefinition:
             if check.blocking and not result.passed and result.severity.value == "ERROR":
                 failing.append(check.name)
         if failing:
-            raise Failure(f"Blocking checks fail: {', '.join(failing)}.", allow_retries=False)
+            what = f"Blocking checks fail: {', '.join(failing)}."
+            raise Failure(what, metadata={BLOCKED: len(failing)}, allow_retries=False)
 
     return check_orders
 

@@ -35,6 +35,7 @@ from orders_dagster.alerts.tell import Tick, tell
 from orders_dagster.alerts.trouble import LONGEST_STREAK, Outcome, Subject, latest_episode
 from orders_dagster.cli import main
 from orders_dagster.definitions import defs
+from orders_dagster.replay import config_of
 from orders_dagster.settings import NO_ALERTS
 from orders_dagster_tests.inbox import SECRET, Inbox
 from orders_dagster_tests.world import Project, Shop
@@ -73,6 +74,16 @@ class Alerts:
         result = job.execute_in_process(instance=self.instance, raise_on_error=False)
         assert result.success == success
         return str(result.run_id)
+
+    def replay(self, start: str, *, success: bool) -> None:
+        """The job, for a month from a day on."""
+        end = f"{start[:8]}28"
+        result = defs.resolve_job_def("replay_orders").execute_in_process(
+            instance=self.instance,
+            run_config=config_of("replay_orders", start=start, end=end),
+            raise_on_error=False,
+        )
+        assert result.success == success
 
     def check(
         self,
@@ -182,6 +193,37 @@ def test_a_fault_is_told_once_and_its_end_once(
 
     assert inbox.titles[3:] == ["orders: orders_job is well again"]
     assert lines(inbox.messages[3])["Failures in a row"] == "2"
+
+
+def test_a_replay_whose_check_blocks_has_not_failed_for_itself(
+    project: Project, shop: OpenShop, alerts: Alerts, inbox: Inbox
+) -> None:
+    """The check is told; that its run is red, too, is the same fault."""
+    shop(orders=10)
+    alerts.run(success=True)
+    project.execute("INSERT INTO ecommerce.orders SELECT * FROM ecommerce.orders")
+
+    alerts.replay("2000-01-01", success=False)
+    alerts.tick()
+
+    assert inbox.titles == ["orders: order_id_unique fails"]
+
+
+def test_a_slip_in_the_range_of_a_replay_wakes_nobody_and_mends_nothing(
+    project: Project, shop: OpenShop, alerts: Alerts, inbox: Inbox
+) -> None:
+    """Whoever wrote it sees why in the page. A replay that failed before has still failed."""
+    shop(orders=10)
+    alerts.replay("2999-01-01", success=False)
+    alerts.tick()
+    assert inbox.messages == []
+
+    project.set(path="/nowhere")
+    alerts.replay("2000-01-01", success=False)
+    alerts.replay("2999-01-01", success=False)
+    alerts.tick()
+
+    assert inbox.titles == ["orders: replay_orders fails"]
 
 
 def test_nothing_is_told_of_an_empty_instance(alerts: Alerts, inbox: Inbox) -> None:

@@ -352,6 +352,22 @@ def test_what_makes_a_report_impossible_is_named_with_exit_code_2(
     assert said in result.output
 
 
+def test_records_that_cannot_be_read_are_no_failing_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever Dagster says of it may quote a password, and stays out."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("storage: {postgres: {password: s3cret}}")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+
+    result = command("--output", "-")
+
+    assert result.exit_code == 2
+    assert "Dagster's records cannot be read" in result.output
+    assert "s3cret" not in result.output
+
+
 # The formats
 
 

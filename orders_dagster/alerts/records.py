@@ -28,7 +28,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster_shared.error import SerializableErrorInfo
 
 from orders_dagster.alerts.trouble import LONGEST_STREAK, Episode, Outcome, Subject, latest_episode
-from orders_dagster.assets import ORDERS_KEY
+from orders_dagster.assets import BLOCKED, ORDERS_KEY, REFUSED
 
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE]
 """A run that was cancelled says nothing, one way or the other."""
@@ -104,7 +104,10 @@ def run_outcomes(instance: DagsterInstance, job: str) -> Iterator[Outcome]:
         at = datetime.fromtimestamp(_ended(record), UTC)
         reason = None
         if run.status == DagsterRunStatus.FAILURE:
-            reason = failure_reason(instance, run.run_id)
+            failures = _failures(instance, run.run_id)
+            if any(_says(event, REFUSED) for event in failures):
+                continue  # whoever wrote the range is looking at it
+            reason = _reason(failures)
         yield Outcome(at, failed=reason is not None, run_id=run.run_id, reason=reason or "")
 
 
@@ -134,11 +137,16 @@ def _ended(record: RunRecord) -> float:
 
 def failure_reason(instance: DagsterInstance, run_id: str) -> str | None:
     """Why a run failed; None if nothing did but a blocking check, which is told for itself."""
+    return _reason(_failures(instance, run_id))
+
+
+def _failures(instance: DagsterInstance, run_id: str) -> list[DagsterEvent]:
     kinds = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
-    events = [
-        entry.dagster_event for entry in instance.all_logs(run_id, of_type=kinds)
-        if entry.dagster_event
-    ]  # fmt: skip
+    entries = instance.all_logs(run_id, of_type=kinds)
+    return [entry.dagster_event for entry in entries if entry.dagster_event]
+
+
+def _reason(events: list[DagsterEvent]) -> str | None:
     steps = [event for event in events if event.is_step_failure]
     reasons = [_step_reason(event) for event in steps if not _is_blocking_check(event)]
     if steps:
@@ -154,7 +162,14 @@ def failure_reason(instance: DagsterInstance, run_id: str) -> str | None:
 
 def _is_blocking_check(event: DagsterEvent) -> bool:
     error = event.step_failure_data.error
-    return bool(error and error.cls_name == "DagsterAssetCheckFailedError")
+    is_dagsters = error is not None and error.cls_name == "DagsterAssetCheckFailedError"
+    return is_dagsters or _says(event, BLOCKED)
+
+
+def _says(event: DagsterEvent, name: str) -> bool:
+    """Whether a step has failed with something of that name in its metadata."""
+    failure = event.step_failure_data.user_failure_data if event.is_step_failure else None
+    return bool(failure and name in failure.metadata)
 
 
 def _step_reason(event: DagsterEvent) -> str:

@@ -63,6 +63,12 @@ def command(kind: str, output: str | None, limit: int) -> None:
         report = _report(limit)
     except OrdersError as error:
         raise _Unusable(str(error)) from None
+    except Exception as error:
+        # Not 1, which says that a check fails; and its message may hold anything.
+        raise _Unusable(
+            f"Dagster's records cannot be read ({type(error).__name__}). "
+            "`dagster instance info` shows what is wrong with the instance in DAGSTER_HOME."
+        ) from None
     target = output or (DEFAULT_PAGE if kind == "html" else STDOUT)
     _write(target, FORMATS[kind](report))
     if target != STDOUT:
