@@ -18,6 +18,7 @@ from orders_dagster.api.count import ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
 from orders_dagster.cursor import floor, step_of
 from orders_dagster.pipeline import watermark
+from orders_dagster.rejections import MOST
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 from orders_dagster.tables import Counts
@@ -45,7 +46,8 @@ class Comparison:
 
     Attributes:
         differences: the oldest first, none if all is well.
-        orders: in the warehouse, in all windows.
+        orders: in the warehouse, in all windows, with those that wait in `orders_rejected`.
+        undated: rejected orders that are in no window, since their date cannot be read.
         not_compared: why nothing could be compared, None if it was.
     """
 
@@ -53,6 +55,7 @@ class Comparison:
     orders: int = 0
     requests: int = 0
     not_compared: str | None = None
+    undated: int = 0
 
 
 def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
@@ -67,6 +70,8 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     if newest is None:
         return Comparison(not_compared="Nothing has been loaded yet.")
     counts = Counts(warehouse, settings)
+    if counts.rejections.are_too_many:
+        return Comparison(not_compared=f"More than {MOST:,} orders wait in orders_rejected.")
     step = step_of(settings.cursor_format)
     until = floor(newest - timedelta(seconds=settings.lag_seconds), step)
     parts = counts.equal_parts(WINDOWS, until)
@@ -89,7 +94,8 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
             not_compared="The API's total is that of the page (sources.orders.total_path)."
         )
     orders = counts.present_in(Span(spans[0].start, spans[-1].end))
-    return Comparison(tuple(found), orders, search.requests)
+    undated = counts.rejections.undated() if found else 0
+    return Comparison(tuple(found), orders, search.requests, undated=undated)
 
 
 def windows(

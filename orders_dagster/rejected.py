@@ -11,18 +11,26 @@ from decimal import Decimal
 from typing import Any
 
 from orders_dagster.cursor import value_at
-from orders_dagster.places import DEEPEST
+from orders_dagster.places import DEEPEST, DELETED_AT
 from orders_dagster.values import clean
 
 REJECTED_TABLE = "orders_rejected"
+ORDER_ID, MODIFIED_AT = "order_id", "modified_at"
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """An order that cannot be merged: `reason` in words, `order` as it came."""
+    """An order that cannot be merged.
+
+    Attributes:
+        reason: in words.
+        order: as it came.
+        modified_at: its modification date, UTC, if it can be read.
+    """
 
     reason: str
     order: Any
+    modified_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -33,12 +41,15 @@ class Rejected:
     def row(self, primary_key: str, rejected_at: datetime) -> dict[str, Any]:
         """The row of `orders_rejected`."""
         key = value_at(self.order, primary_key)
+        is_id = key is not None and not isinstance(key, (dict, list)) and str(key).strip()
         return {
             "rejected_id": self.id,
             "reason": self.reason,
-            "order_id": None if key is None or isinstance(key, (dict, list)) else clean(str(key)),
+            ORDER_ID: clean(str(key)) if is_id else None,
+            MODIFIED_AT: self.modified_at,
             "order_json": exact_json(self.order),
             "rejected_at": rejected_at,
+            DELETED_AT: None,
         }
 
 

@@ -108,7 +108,7 @@ def _unseen(
     """Whether the warehouse has orders in the spans that were not read again."""
     with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
         counts = Counts(warehouse, settings)
-        return any(counts.unseen(one, began) for one in spans)
+        return any(counts.any_unseen(one, began) for one in spans)
 
 
 def joined(spans: list[Span]) -> tuple[Span, ...]:

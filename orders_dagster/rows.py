@@ -221,6 +221,11 @@ class Rows:
         except UnreadableTime as fault:
             raise _Unmergeable(f"{self.cursor_path} {fault}") from None
 
+    def _time_if_any(self, order: Any) -> datetime | None:
+        with suppress(_Unmergeable):
+            return self._time(order)
+        return None
+
     def _deleted_at(self, order: Order, modified: datetime) -> datetime | None:
         """Since when the API says that an order is deleted, as of its last modification; None if it
         is not. A mark is anything but null, false, 0 or an empty text; a date is taken for the time."""
@@ -265,7 +270,7 @@ class _Making:
                     raise _Unmergeable(self._too_deep)
                 key = rows._same_type(found)  # last: a rejected order must not decide the type
             except _Unmergeable as fault:
-                self.rejected.append(Rejected(str(fault), order))
+                self.rejected.append(Rejected(str(fault), order, rows._time_if_any(order)))
                 continue
             self.read.append((key, time))
             known = latest.get(key)

@@ -108,15 +108,18 @@ def orders_source(reading: Reading) -> DltSource:
                     # No "incremental": step.py keeps the watermark, and says why.
                 },
                 "parallelized": settings.paging == "seek",
-                # Of several versions of an order in one load, the newest is merged.
-                "columns": {column_name(settings.cursor_path): {"dedup_sort": "desc"}},
             },
         ],
     }
     source = rest_api_source(config, name=ORDERS)  # type: ignore[arg-type]
     orders = source.resources[ORDERS]
     source.schema.remove_type_detection("iso_timestamp")  # values.py has decided
-    source.schema.update_table(orders.compute_table_schema())  # step.py adds the columns
+    table = orders.compute_table_schema()  # step.py adds the columns
+    cursor = column_name(settings.cursor_path)
+    # Of several versions of an order in one load, the newest is merged. Not a hint of the resource:
+    # orders_rejected would have it, too, and a warning with each load.
+    table["columns"][cursor] = {"name": cursor, "dedup_sort": "desc"}
+    source.schema.update_table(table)
     orders.add_step(stopping_others(step, session), insert_at=1)
     return source
 

@@ -40,6 +40,9 @@ class Span:
             )
         return cls(begins, ends)
 
+    def __contains__(self, time: datetime) -> bool:
+        return self.start <= time < self.end
+
     def on_steps(self, step: timedelta) -> Span:
         """The smallest span around it that a request can name, whose times are cut to whole steps."""
         end = floor(self.end, step)

@@ -22,8 +22,8 @@ from dlt.extract.hints import TResourceHints
 
 from orders_dagster.load_files import LoadFiles
 from orders_dagster.personal import PersonalData
-from orders_dagster.places import ORDERS
-from orders_dagster.rejected import REJECTED_TABLE, Rejected
+from orders_dagster.places import DELETED_AT, ORDERS
+from orders_dagster.rejected import MODIFIED_AT, ORDER_ID, REJECTED_TABLE, Rejected
 from orders_dagster.rows import Rows
 from orders_dagster.windows import Windows
 
@@ -107,7 +107,11 @@ def _rejected_hints() -> TResourceHints:
         table_name=REJECTED_TABLE,
         primary_key="rejected_id",
         write_disposition="merge",
-        columns={"order_id": {"data_type": "text"}},
+        columns={
+            ORDER_ID: {"data_type": "text"},
+            MODIFIED_AT: {"data_type": "timestamp"},
+            DELETED_AT: {"data_type": "timestamp"},
+        },
     )
 
 

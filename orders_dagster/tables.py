@@ -12,6 +12,7 @@ import dlt
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
 from orders_dagster.places import DELETED_AT, ORDERS
+from orders_dagster.rejections import Rejections
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 from orders_dagster.warehouse import Warehouse
@@ -59,6 +60,7 @@ class Counts:
         self._key = warehouse.column(column_name(settings.primary_key))
         self._deleted = warehouse.column(DELETED_AT)
         self._cursor = warehouse.column(column_name(settings.cursor_path))
+        self.rejections = Rejections(warehouse, settings, self._is_present("o."))
 
     def rows(self) -> int:
         return self._count() if self._exists else 0
@@ -103,17 +105,23 @@ class Counts:
 
     def present_in(self, span: Span, without: Collection[int | str] = ()) -> int:
         """Orders modified in a span that the API is to have: those not marked deleted, and those that
-        it marks itself, as of their modification."""
+        it marks itself, as of their modification. Also those that wait in `orders_rejected`."""
         if not self._exists:
             return 0
         where, edges = self._present(span)
         found = self._count(where, *edges)
         for among, some in self._among(self._keys(without)):
             found -= self._count(f"{where} AND {among}", *edges, *some)
-        return found
+        return found + self.rejections.balance(span, {str(key) for key in without})
 
-    def unseen(self, span: Span, loaded_before: str) -> list[int | str]:
-        """The keys of the orders of a span, not marked yet, that no load since a time has brought again."""
+    def any_unseen(self, span: Span, loaded_before: str) -> bool:
+        """Whether there are orders of a span that no load since a time has brought again."""
+        return bool(
+            self._unseen(span, loaded_before) or self.rejections.unseen(span, loaded_before)
+        )
+
+    def _unseen(self, span: Span, loaded_before: str) -> list[int | str]:
+        """The keys of those that are not marked yet."""
         if not self._exists:
             return []
         where, edges = self._present(span)
@@ -126,7 +134,7 @@ class Counts:
     def mark_deleted(
         self, span: Span, loaded_before: str, without: Collection[int | str], at: datetime
     ) -> int:
-        """Mark the orders of a span that no load since a time has brought again.
+        """Mark the orders of a span that no load since a time has brought again, loaded or rejected.
 
         Args:
             loaded_before: the id that a load at that time would have had.
@@ -136,21 +144,28 @@ class Counts:
         Returns: how many were marked.
         """
         seen = set(self._keys(without))
-        keys = [key for key in self.unseen(span, loaded_before) if key not in seen]
+        keys = [key for key in self._unseen(span, loaded_before) if key not in seen]
+        gone = self.rejections.unseen(span, loaded_before)
+        there = {str(key) for key in (*without, *self.times(self._keys([k for k in gone if k])))}
+        self.rejections.mark_deleted(span, loaded_before, at)
         for among, some in self._among(keys):
             self._warehouse.execute(
                 f"UPDATE {self._orders} SET {self._deleted} = %s WHERE {among}",
                 self._warehouse.moment(at),
                 *some,
             )
-        return len(keys)
+        return len(keys) + sum(key is None or key not in there for key in gone)
 
     def _present(self, span: Span) -> tuple[str, tuple[datetime, datetime]]:
         """What selects the orders of a span that are not marked deleted, and its arguments."""
-        where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s"
-        if self._has_mark:
-            where += f" AND ({self._deleted} IS NULL OR {self._deleted} <= {self._cursor})"
+        where = f"WHERE {self._cursor} >= %s AND {self._cursor} < %s AND {self._is_present()}"
         return where, (self._warehouse.moment(span.start), self._warehouse.moment(span.end))
+
+    def _is_present(self, table: str = "") -> str:
+        if not self._has_mark:
+            return "1 = 1"
+        deleted, cursor = table + self._deleted, table + self._cursor
+        return f"({deleted} IS NULL OR {deleted} <= {cursor})"
 
     def _among(self, keys: Sequence[int | str]) -> Iterator[tuple[str, Sequence[int | str]]]:
         """Conditions that an order has one of these keys, each with its arguments."""

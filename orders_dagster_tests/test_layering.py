@@ -40,6 +40,7 @@ PLAIN = (
     "source",
     "changes",
     "progress",
+    "rejections",
     "tables",
     "destination",
     "pipeline",

@@ -35,6 +35,14 @@ def order(n: int, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
+def deep() -> Any:
+    """A value that makes an order one that cannot be merged."""
+    value: Any = 1
+    for _ in range(70):
+        value = [value]
+    return value
+
+
 def compared() -> Comparison:
     with orders_pipeline(5) as pipeline, open_warehouse(pipeline, 5) as warehouse:
         pipeline.sync_destination()
@@ -170,19 +178,69 @@ def test_orders_that_have_moved_since_are_neither_different_nor_deleted(
 
 def test_an_order_that_is_rejected_now_is_not_taken_for_deleted(project: Project) -> None:
     """The API has it: it waits in orders_rejected, and its last good version stays."""
-    deep: Any = 1
-    for _ in range(70):
-        deep = [deep]
     there = [order(1), order(2), order(3)]
     with Api(lambda query: page(there, query)).running() as api:
         project.point_at(api.url, login=False)
         project.synchronise()
-        there[1] = order(2, odd=deep)
+        there[1] = order(2, odd=deep())
         del there[2]
         result = repaired(Span(START, START + timedelta(days=1)))
 
     assert result.runs[0].rejected == 1
     assert deleted(project) == {"A-0003"}
+
+
+def test_an_order_that_is_rejected_is_counted_where_the_api_has_it(
+    project: Project, loaded: Shop
+) -> None:
+    """One with an id that was never there, two without, and one that is there in an older version: none
+    is missing, and there is nothing to repair."""
+    late = (START + timedelta(hours=900)).isoformat()
+    loaded.put(
+        order(600, order_id="B-1", odd=deep()),
+        order(1, last_modified_date=late, odd=deep()),
+        order(400, order_id=None),
+        order(401, order_id=" "),
+    )
+    repaired(Span(START, START + timedelta(days=60)))
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 4
+    assert not deleted(project)
+    assert compared().differences == ()
+
+
+def test_a_rejected_order_that_the_shop_deletes_waits_no_longer(
+    project: Project, loaded: Shop
+) -> None:
+    """It is marked, as any other; if it comes back, it waits again."""
+    strange = order(600, order_id="B-1", odd=deep())
+    loaded.put(strange, order(600, order_id=None))
+    repaired(Span(START, START + timedelta(days=60)))
+    loaded.delete("B-1")
+    gone = compared().differences
+    result = repaired()
+    marked = project.query(
+        "SELECT order_id FROM ecommerce.orders_rejected WHERE deleted_at IS NOT NULL"
+    )
+
+    assert [one.in_warehouse - one.in_api for one in gone] == [1]
+    assert (marked, result.marked) == ([("B-1",)], 1)
+    assert compared().differences == ()
+    loaded.put(strange)
+    assert sum(one.in_api - one.in_warehouse for one in compared().differences) == 1
+    repaired()
+    assert compared().differences == ()
+
+
+def test_a_rejected_order_that_is_corrected_counts_once(project: Project, loaded: Shop) -> None:
+    """What was rejected stays in its table, and is older than what was loaded."""
+    loaded.put(order(600, order_id="B-1", odd=deep()))
+    repaired(Span(START, START + timedelta(days=60)))
+    loaded.put(order(700, order_id="B-1"))
+    repaired(Span(START, START + timedelta(days=60)))
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 1
+    assert compared().differences == ()
 
 
 @pytest.mark.parametrize("harm", ["DROP TABLE ecommerce.orders", "DELETE FROM ecommerce.orders"])
@@ -300,14 +358,11 @@ def test_an_order_dated_in_the_future_is_marked_once(project: Project, shop: Ope
 
 def test_an_id_that_is_text_here_and_a_number_there_is_one_order(project: Project) -> None:
     """Rejected under the number, the order in the table under its text is not gone."""
-    deep: Any = 1
-    for _ in range(70):
-        deep = [deep]
     there = [order(1, order_id="W-1"), order(2, order_id=7), order(3, order_id="W-3")]
     with Api(lambda query: page(there, query)).running() as api:
         project.point_at(api.url, login=False)
         project.synchronise()
-        there[1] = order(2, order_id=7, odd=deep)
+        there[1] = order(2, order_id=7, odd=deep())
 
         assert repaired(Span(START, START + timedelta(days=1))).marked == 0
 

@@ -334,8 +334,9 @@ def test_every_query_finds_what_its_section_is_about(night: Night, tmp_path: Pat
 
 SPOILT = """
 CREATE TABLE IF NOT EXISTS ecommerce.orders_rejected
-    (rejected_id VARCHAR, reason VARCHAR, order_id VARCHAR, order_json VARCHAR, rejected_at TIMESTAMPTZ);
-INSERT INTO ecommerce.orders_rejected VALUES ('1', 'it has no id', NULL, '{}', now());
+    (rejected_id VARCHAR, reason VARCHAR, order_id VARCHAR, order_json VARCHAR, rejected_at TIMESTAMPTZ,
+    deleted_at TIMESTAMPTZ);
+INSERT INTO ecommerce.orders_rejected (rejected_id, reason, rejected_at) VALUES ('1', 'no id', now());
 INSERT INTO ecommerce.orders SELECT * FROM ecommerce.orders WHERE order_id = 'week-1';
 ALTER TABLE ecommerce.orders ALTER order_id DROP NOT NULL;
 INSERT INTO ecommerce.orders SELECT * REPLACE (now() + INTERVAL 1 DAY AS last_modified_date,

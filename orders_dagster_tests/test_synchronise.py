@@ -323,6 +323,19 @@ def test_the_warehouse_keeps_each_order_once(project: Project, shop: OpenShop) -
         assert project.query(f"SELECT count(*) FROM ecommerce_staging.{name}") == [(0,)], name
 
 
+def test_a_rejected_order_is_no_reason_for_dlt_to_warn(
+    project: Project, shop: OpenShop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of columns without data, with each load: nobody would read the one warning that matters."""
+    store = shop(orders=3)
+    store.put({"order_id": None, "items": []}, {"order_id": "A-1", "last_modified_date": "soon"})
+
+    result = project.synchronise()
+
+    assert result.rejected == 2
+    assert "WARN" not in "".join(capfd.readouterr())
+
+
 def test_an_order_that_somebody_put_there_twice_is_merged_into_one(
     project: Project, shop: OpenShop
 ) -> None:
