@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,14 +26,15 @@ def small_pages(project: Project) -> None:
 
 
 def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
-    at = f"2024-01-01T00:{second // 60:02d}:{second % 60:02d}Z"
+    at = f"2024-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
     return {"order_id": n, "last_modified_date": at, "items": []} | fields
 
 
 def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
     """An honest page: filtered, sorted, cut."""
     since, before = (
-        datetime.fromisoformat(query.get(name, "9999-01-01")).replace(tzinfo=UTC)
+        datetime.fromisoformat(query.get(name, "9000-01-01")).replace(tzinfo=UTC)
+        + how.get("zone", timedelta())
         for name in ("modified_since", "modified_before")
     )
     behind = [
@@ -47,7 +48,8 @@ def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dic
     offset = 0 if how.get("ignores_offset") else int(query["offset"])
     limit = min(int(query["limit"]), how.get("cap", 1000))
     rows = behind[offset : offset + limit]
-    return {"orders": rows, "total": len(rows) if how.get("counts_page") else len(behind)}
+    total = min(len(behind), how.get("counts_up_to", len(behind)))
+    return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
 
 
 def at(order: dict[str, Any]) -> datetime:
@@ -149,6 +151,68 @@ def test_ties_where_a_window_was_cut_are_all_read(
     project.synchronise()
 
     assert loaded(project) == set(range(len(orders)))
+
+
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+@pytest.mark.parametrize("counts_up_to", [2, 3, 4, 8, 12])
+@pytest.mark.parametrize("total_path", ["total", ""])
+def test_a_total_that_ends_somewhere_ends_no_reading(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    paging: str,
+    counts_up_to: int,
+    total_path: str,
+) -> None:
+    """Many a search counts no further than to 10,000, and it may be fewer than there are on a page."""
+    serve(lambda query: page(ONE_PER_SECOND, query, counts_up_to=counts_up_to))
+    project.set(paging=paging, total_path=total_path)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(ONE_PER_SECOND)))
+
+
+EACH_MINUTE = [order(n, 60 * n) for n in range(180)]
+
+
+@pytest.mark.parametrize("minutes", [30, 120, 600])
+@pytest.mark.parametrize("page_size", [4, 50, 120, 500])
+@pytest.mark.parametrize("params", [{}, {"modified_since": "{start}"}], ids=["", "without an end"])
+def test_a_filter_that_reads_dates_in_another_zone_is_noticed(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    minutes: int,
+    page_size: int,
+    params: dict[str, str],
+) -> None:
+    """It leaves out what is dated behind the start of each window, and every page looks well."""
+    serve(lambda query: page(EACH_MINUTE, query, zone=timedelta(minutes=minutes)))
+    project.set(page_size=page_size, **({"params": params} if params else {}))
+
+    with pytest.raises(ResponseNotUnderstood, match="in another time zone|the window's end"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("there_are", [1, 2, 9])
+def test_the_oldest_orders_may_change_while_one_is_asked_for_again(
+    project: Project, serve: Callable[[Answering], Api], there_are: int
+) -> None:
+    """An hour lies between them, so that one has to be asked for; it is always the first that changes."""
+    orders = [order(n, n * 3600) for n in range(there_are)]
+
+    def answer(query: dict[str, str]) -> Any:
+        found = page([dict(one) for one in orders], query)
+        if len(found["orders"]) > 1:
+            newest = max(map(at, orders))
+            changed = min(orders, key=at)
+            changed["last_modified_date"] = (newest + timedelta(hours=1)).isoformat()
+        return found
+
+    serve(answer)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(there_are))
 
 
 @pytest.mark.parametrize("paging", ["seek", "offset"])
@@ -612,8 +676,7 @@ def test_one_order_beyond_all_bounds_does_not_stop_the_others(
     for _ in range(300):
         deep = {"in": deep}
     orders = [order(0, 0), order(1, 1, big=10**4200), order(2, 2, deep=deep)]
-    body = page(orders, {"modified_since": "2000-01-01", "offset": "0", "limit": "9"})
-    serve(lambda query: body)
+    serve(lambda query: page(orders, query))
 
     result = project.synchronise()
 

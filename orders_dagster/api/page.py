@@ -28,6 +28,7 @@ class PageShape:
     Attributes:
         redact: makes a URL showable.
         reports_total: cleared when the total turns out to be something else.
+        filter_is_trusted: set when it has been seen to start where it was told to.
         ignores_offset: set when the API answers each offset with the same page.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
@@ -40,6 +41,7 @@ class PageShape:
     redact: Callable[[str | None], str]
     reports_total: bool = True
     total_is_trusted: bool = False
+    filter_is_trusted: bool = False
     ignores_offset: bool = False
 
     @classmethod

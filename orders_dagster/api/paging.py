@@ -42,6 +42,14 @@ another order each time, two small pages in a row may well be the same."""
 
 ONE_SECOND = timedelta(seconds=1)
 
+SMALLEST_OFFSET = timedelta(minutes=15)
+"""No two time zones differ by less. An order that is closer to the start of its window shows that the
+filter reads dates as they are written."""
+
+ASK_AGAIN = 3
+"""How many orders have to be left out by a filter that was asked for them, one after the other, before it
+is said to read dates otherwise: each may have changed a moment ago."""
+
 
 WINDOW = "orders_dagster_window"
 """The parameter that tells a paginator which window it reads; taken out before anything is sent."""
@@ -105,6 +113,11 @@ class OrdersPaginator(BasePaginator):
     def _read_page(self, response: Response, rows: list[Any]) -> None:
         self.shape.check(response, rows, is_first=self.windows.pages == 0)
         total = self.shape.total(response)
+        if total is not None and total < len(rows):
+            self.shape.reports_total, total = (
+                False,
+                None,
+            )  # a number of something else, or a capped one
         self.windows.page(len(rows), total)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
         is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
@@ -183,6 +196,9 @@ class SeekPaginator(OrdersPaginator):
         self._excludes_start = False
         self._probes_edge = False
         self._probed: tuple[int, datetime | None] | None = None
+        self._dated: list[datetime] = []  # the last page that held orders with a date
+        self._sought: datetime | None = None  # one of them, which is asked for again
+        self._sought_in_vain = 0
 
     def _start_window(self) -> None:
         start = self._window.start
@@ -205,9 +221,28 @@ class SeekPaginator(OrdersPaginator):
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         times = self._times(response, rows)
+        if self._sought is not None:
+            self._judge_filter(response, rows, times, total)
+            rows.clear()  # all of them have been read
+            return
         self._largest = max(self._largest, len(rows))
         self._read += len(rows)
         self._since = self._since or min(times, default=None)
+        self._trust_filter(times)
+        self._read_on(response, rows, times, total, is_repeated)
+        self._dated = times or self._dated
+        if not self._has_next_page and self._dated and not self.shape.filter_is_trusted:
+            self._seek()
+
+    def _read_on(
+        self,
+        response: Response,
+        rows: list[Any],
+        times: list[datetime],
+        total: int | None,
+        is_repeated: bool,
+    ) -> None:
+        """What to ask for after a page."""
         if self._probed is not None:
             self._judge_total(total)
         elif self._confirms and self._keys == self._first_keys:
@@ -407,6 +442,41 @@ class SeekPaginator(OrdersPaginator):
         self._edge = None
         return False
 
+    def _trust_filter(self, times: list[datetime]) -> None:
+        """A filter that reads dates in another time zone leaves out what is dated close to the start."""
+        start = read_time(self._start_text, self._format)
+        if times and times[0] - start < max(SMALLEST_OFFSET, 3 * self._step):
+            self.shape.filter_is_trusted = True
+
+    def _seek(self) -> None:
+        """Ask for an order that was read, by its date, if no page has shown so far that the filter reads
+        dates as they are written. One in the middle: those that come first are the likeliest to change."""
+        self._has_next_page = True
+        self._sought = self._dated[len(self._dated) // 2]
+        self._go_to(self._sought - self._step)
+
+    def _judge_filter(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """Whether the order that was asked for is there. If not, it may just have changed, or be gone."""
+        if not rows and total:
+            self._disagree(response, 0, total, READ_AGAIN)  # empty by mistake: ask again
+            return
+        self._trust_filter(times)
+        if self.shape.filter_is_trusted or (not times and self._window.end is not None):
+            self._has_next_page = False
+            return
+        self._sought_in_vain += 1
+        if self._sought_in_vain >= ASK_AGAIN:
+            raise self.shape.not_understood(
+                response,
+                f"its filter leaves out orders that are dated from {self._start_text} on and that an "
+                "answer before held, as if it read dates in another time zone",
+                "the filter in sources.orders.params, or sources.orders.cursor_format",
+            )
+        self._dated = times or self._dated
+        self._seek()
+
     def _text(self, time: datetime) -> str:
         """A time as the start of a window that includes it."""
         return write_time(time - self._step if self._excludes_start else time, self._format)
@@ -466,6 +536,7 @@ class OffsetPaginator(OrdersPaginator):
         super().__init__(paging, windows)
         self._seen: set[str] = set()
         self._has_begun = False
+        self._largest = 0
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
@@ -478,9 +549,11 @@ class OffsetPaginator(OrdersPaginator):
         self._seen.update(self._identities(self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
-        if rows and not (
-            self.shape.total_is_trusted and total is not None and self.offset >= total
-        ):
+        self._largest = max(self._largest, len(rows))
+        # Behind a full page there may be more, whatever the total says: some end at 10,000.
+        is_full = len(rows) == self._largest
+        is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
+        if rows and (is_full or not is_all):
             return
         if total is not None and len(self._seen) < total:
             self._disagree(response, len(self._seen), total, READ_AGAIN)
