@@ -40,7 +40,7 @@ from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, WATERMARK
-from orders_dagster.tables import Counts, missing
+from orders_dagster.tables import Counts, mend, missing
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -150,11 +150,13 @@ class _Run:
             pipeline.sync_destination()
             _restore_schema(pipeline, warehouse)
             self._gone = missing(warehouse)
+            mend(warehouse, self._gone)
             before = Counts(warehouse, settings)
-            if watermark(pipeline) is not None and not before.any_complete():
+            is_known = watermark(pipeline) is not None and not self._gone
+            if is_known and not before.any_complete():
                 # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when
                 # part of it was, and dlt did not know yet, whose watermark is that of before.
-                self._gone = self._gone or [ORDERS]
+                self._gone = [ORDERS]
             self._rows_before = 0 if self._gone else before.rows()
             self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
             if self._schema is not None:

@@ -34,14 +34,36 @@ def missing(warehouse: Warehouse) -> list[str]:
     dlt would fail to merge into them; and with the watermark kept, what was in them would stay away.
     """
     schema = warehouse.pipeline.schemas.get(ORDERS)
-    found: list[str] = []
-    for table in schema.data_tables(seen_data_only=True) if schema else []:
+    if schema is None:
+        return []
+    found = [name for name in _own_of(schema) if not warehouse.columns(name)]
+    for table in schema.data_tables(seen_data_only=True):
         name = str(table["name"])
         there = {column.casefold() for column in warehouse.columns(name)}
         wanted = [column for column, hints in table["columns"].items() if "data_type" in hints]
         gone = [f"{name}.{column}" for column in wanted if column.casefold() not in there]
         found += gone if there else [name]
     return found
+
+
+def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
+    """Have dlt make its own tables anew in the next load: it does so only for a schema that it does not
+    find there in the same version."""
+    schema = warehouse.pipeline.schemas.get(ORDERS)
+    if schema is None or not set(_own_of(schema)) & set(gone):
+        return
+    if warehouse.columns(schema.version_table_name):
+        column = warehouse.column
+        warehouse.execute(
+            f"UPDATE {warehouse.name(schema.version_table_name)} SET {column('version_hash')} = '' "
+            f"WHERE {column('schema_name')} = %s",
+            ORDERS,
+        )
+
+
+def _own_of(schema: dlt.Schema) -> tuple[str, str]:
+    """The tables without which dlt knows neither the watermark nor what was loaded completely."""
+    return schema.state_table_name, schema.loads_table_name
 
 
 KEYS_TOGETHER = 1000

@@ -206,11 +206,12 @@ def test_killed_while_a_column_becomes_decimal(
     assert_the_next_run_repairs(project, store, rejected=0)
 
 
+@pytest.mark.parametrize("table", ["orders__items", "_dlt_loads", "_dlt_pipeline_state"])
 def test_killed_while_a_dropped_table_is_rebuilt(
-    project: Project, changed: Shop, victims: Zygote
+    project: Project, changed: Shop, victims: Zygote, table: str
 ) -> None:
     """All orders are read again; until they are loaded, that is still to be done."""
-    project.execute("DROP TABLE ecommerce.orders__items")
+    project.execute(f"DROP TABLE ecommerce.{table}")
     assert was_killed(victims.synchronise(At(sql='CREATE TABLE.*"ecommerce"', when="after")))
     assert was_killed(victims.synchronise(At(sql=MERGE, when="during")))
 

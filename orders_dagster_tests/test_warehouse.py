@@ -176,7 +176,10 @@ def test_what_the_warehouse_quotes_is_not_shown(project: Project, shop: OpenShop
     assert refused.value.__cause__ is None
 
 
-@pytest.mark.parametrize("table", ["orders", "orders__items", "orders_rejected"])
+@pytest.mark.parametrize(
+    "table",
+    ["orders", "orders__items", "orders_rejected", "_dlt_loads", "_dlt_pipeline_state"],
+)
 def test_a_table_that_was_dropped_is_rebuilt(project: Project, shop: OpenShop, table: str) -> None:
     """Merging into it would fail for ever, and the watermark would hide the older orders."""
     store = shop(orders=300)
