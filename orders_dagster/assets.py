@@ -67,7 +67,14 @@ REFUSED = "range_refused"
 
 
 class OrdersTranslator(DagsterDltTranslator):
-    """How the dlt resource appears in Dagster."""
+    """How the dlt resource appears in Dagster.
+
+    Args:
+        fresh_for: after how long without a materialization the page says that the asset is not fresh.
+    """
+
+    def __init__(self, fresh_for: timedelta) -> None:
+        self._fresh_for = fresh_for
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
         pipeline = data.pipeline
@@ -82,13 +89,13 @@ class OrdersTranslator(DagsterDltTranslator):
                 kinds={"dlt", kind_of(pipeline)},
                 owners=["team:data"],
                 description=DESCRIPTION.strip(),
-                freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(hours=24)),
+                freshness_policy=FreshnessPolicy.time_window(fail_window=self._fresh_for),
                 metadata={"dagster/table_name": f"{pipeline.dataset_name}.{ORDERS}"},
             )
         )
 
 
-def orders_assets() -> AssetsDefinition:
+def orders_assets(fresh_for: timedelta = timedelta(days=1)) -> AssetsDefinition:
     """The asset. Defining it needs no secret and no network: the decorator gets an inert source, and
     the real one is built from the settings when a run starts."""
 
@@ -96,7 +103,7 @@ def orders_assets() -> AssetsDefinition:
         dlt_source=inert_source(),
         dlt_pipeline=inert_pipeline(),
         name=ORDERS,
-        dagster_dlt_translator=OrdersTranslator(),
+        dagster_dlt_translator=OrdersTranslator(fresh_for),
         pool=POOL,
     )
     def orders(context: AssetExecutionContext) -> Any:

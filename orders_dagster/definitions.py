@@ -14,7 +14,7 @@ from orders_dagster.automation import (
 )
 from orders_dagster.checks import orders_checks
 from orders_dagster.report.asset import orders_check_report
-from orders_dagster.settings import read_initial_value, read_schedule
+from orders_dagster.settings import read_freshness, read_initial_value, read_schedule
 
 
 def build_defs(*, schedule: str | None = None) -> Definitions:
@@ -24,14 +24,14 @@ def build_defs(*, schedule: str | None = None) -> Definitions:
         schedule: a cron expression instead of the one that is set.
 
     Raises:
-        SettingsError: the schedule or the initial value that is set is none.
+        SettingsError: the schedule, the initial value or the freshness that is set is none.
     """
     job = orders_job()
     checks = orders_checks()
     specs = list(checks.check_specs)
     again = replay.jobs(read_initial_value(), specs)
     return Definitions(
-        assets=[API, orders_assets(), orders_check_report(specs)],
+        assets=[API, orders_assets(read_freshness()), orders_check_report(specs)],
         asset_checks=[checks],
         jobs=[job, *again],
         schedules=[orders_schedule(job, schedule or read_schedule())],

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import dlt
@@ -393,6 +393,15 @@ def read_initial_value() -> datetime:
     """
     found: datetime = _read_alone("initial_value")
     return found
+
+
+def read_freshness() -> timedelta:
+    """How old the newest order, and so the newest materialization, may be.
+
+    Raises:
+        SettingsError: it is set, but is not a number of hours.
+    """
+    return timedelta(hours=_read_alone("freshness_hours"))
 
 
 def set_default(key: str, value: Any) -> None:

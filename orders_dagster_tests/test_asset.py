@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
     ExecuteInProcessResult,
+    FreshnessPolicy,
     TableSchema,
 )
 
 import orders_dagster.progress
-from orders_dagster.definitions import defs
+from orders_dagster.definitions import build_defs, defs
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -96,6 +97,17 @@ def test_a_materialization_shows_the_columns_of_the_tables(
     assert set(types) == set(project.columns("orders"))
     items: TableSchema = metadata["orders__items_columns"]
     assert {column.name for column in items.columns} == set(project.columns("orders__items"))
+
+
+def test_what_the_page_calls_fresh_is_what_the_check_does(project: Project) -> None:
+    """Who loads once a week sets it once, and sees no stale asset on the other days."""
+    project.set(freshness_hours="200")
+
+    (spec,) = (
+        one for one in build_defs().resolve_all_asset_specs() if one.key == AssetKey("orders")
+    )
+
+    assert spec.freshness_policy == FreshnessPolicy.time_window(fail_window=timedelta(hours=200))
 
 
 def test_progress_is_in_the_event_log(
