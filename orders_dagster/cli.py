@@ -63,3 +63,7 @@ def main() -> None:
     Settings come from where the pipeline takes them: the environment, .dlt/secrets.toml and
     .dlt/config.toml.
     """
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,7 @@ def repair(
     if span is None:
         differences, obstacle = _compared(settings, log)
         spans = joined([difference.span for difference in differences])
-        log(obstacle or f"{len(differences)} windows differ.")
+        log(obstacle or f"Windows that differ: {len(differences)}.")
     began, at = str(time.time()), datetime.now(UTC)  # dlt's ids of loads are such times
     read = list(spans)
     runs = [synchronise(settings, log, span=one) for one in spans]
@@ -98,7 +98,7 @@ def repair(
                 counts.mark_deleted(one, began, seen, max(at, one.end))
                 for one in read
             )
-        log(f"{marked:,} orders that the shop no longer has are marked deleted.")
+        log(f"Marked deleted, since the shop no longer has them: {marked:,}.")
     return Repair(differences, spans, tuple(runs), marked, obstacle)
 
 

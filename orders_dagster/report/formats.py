@@ -159,7 +159,11 @@ def _markdown(report: Report) -> Iterator[str]:
     if waiting.note:
         yield f"{_escape(waiting.note)} ({write.time(waiting.at)})"
         yield ""
-    yield "Nobody has looked yet." if waiting.orders is None else f"{waiting.orders:,} orders."
+    yield (
+        "Nobody has looked yet."
+        if waiting.orders is None
+        else f"Orders that wait: {waiting.orders:,}."
+    )
     if waiting.by_reason.rows:
         yield ""
         yield from _table(waiting.by_reason)
