@@ -236,6 +236,7 @@ def test_killed_in_the_middle_of_a_write_of_duckdb(
     project: Project, changed: Shop, victims: Zygote, byte: int
 ) -> None:
     """Native code dies between two bytes of its log, in the staging tables or in the merge."""
+    changed.change(modify=100)  # enough for as many bytes
     end = victims.synchronise(At(byte=byte))
     assert was_killed(end)
     assert log_of(project).stat().st_size == byte, "it died in another file"
