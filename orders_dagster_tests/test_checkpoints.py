@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -15,12 +12,6 @@ from orders_dagster.warehouse import open_warehouse
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
-
-RUN = """
-from orders_dagster.pipeline import synchronise
-from orders_dagster.settings import read_settings
-synchronise(read_settings(), lambda line: print(line, flush=True))
-"""
 
 
 def loads(project: Project) -> int:
@@ -104,29 +95,6 @@ def test_a_run_that_fails_keeps_its_checkpoints(project: Project, shop: OpenShop
     assert result.watermark_before is not None
     assert result.new == 1000 - kept
     assert project.orders() == expected(store.orders())
-
-
-@pytest.mark.parametrize("lines", [2, 7])
-def test_a_run_that_is_killed_goes_on_after_its_last_checkpoint(
-    project: Project, shop: OpenShop, lines: int
-) -> None:
-    """T15: killed in the middle, at different points, with no chance to clean up."""
-    store = shop(orders=1500, latency_ms=20)
-    project.set(checkpoint_orders=300, page_size=100)
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    for _ in range(lines):
-        assert process.stdout.readline(), "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-
-    result = project.synchronise()
-
-    assert project.orders() == expected(store.orders())
-    assert result.rows_in_table == 1500
 
 
 def test_one_timestamp_larger_than_a_checkpoint_is_read_whole(

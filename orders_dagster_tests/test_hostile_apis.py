@@ -155,17 +155,15 @@ def test_ties_where_a_window_was_cut_are_all_read(
 
 @pytest.mark.parametrize("paging", ["seek", "offset"])
 @pytest.mark.parametrize("counts_up_to", [2, 3, 4, 8, 12])
-@pytest.mark.parametrize("total_path", ["total", ""])
 def test_a_total_that_ends_somewhere_ends_no_reading(
     project: Project,
     serve: Callable[[Answering], Api],
     paging: str,
     counts_up_to: int,
-    total_path: str,
 ) -> None:
     """Many a search counts no further than to 10,000, and it may be fewer than there are on a page."""
     serve(lambda query: page(ONE_PER_SECOND, query, counts_up_to=counts_up_to))
-    project.set(paging=paging, total_path=total_path)
+    project.set(paging=paging)
 
     project.synchronise()
 
@@ -175,8 +173,8 @@ def test_a_total_that_ends_somewhere_ends_no_reading(
 EACH_MINUTE = [order(n, 60 * n) for n in range(180)]
 
 
-@pytest.mark.parametrize("minutes", [30, 120, 600])
-@pytest.mark.parametrize("page_size", [4, 50, 120, 500])
+@pytest.mark.parametrize("minutes", [30, 600])
+@pytest.mark.parametrize("page_size", [4, 120, 500])
 @pytest.mark.parametrize("params", [{}, {"modified_since": "{start}"}], ids=["", "without an end"])
 def test_a_filter_that_reads_dates_in_another_zone_is_noticed(
     project: Project,
