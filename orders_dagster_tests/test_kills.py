@@ -159,9 +159,7 @@ def test_killed_in_the_first_load(
     assert_the_next_run_repairs(project, store)
 
 
-@pytest.mark.parametrize(
-    "point", ["before extract", "in the merge", "in _dlt_loads, but not complete"]
-)
+@pytest.mark.parametrize("point", ["in the merge", "in _dlt_loads, but not complete"])
 def test_killed_between_two_checkpoints(
     project: Project, shop: OpenShop, victims: Zygote, point: str
 ) -> None:
@@ -206,7 +204,7 @@ def test_killed_while_a_column_becomes_decimal(
     assert_the_next_run_repairs(project, store, rejected=0)
 
 
-@pytest.mark.parametrize("table", ["orders__items", "_dlt_loads", "_dlt_pipeline_state"])
+@pytest.mark.parametrize("table", ["orders__items", "_dlt_pipeline_state"])
 def test_killed_while_a_dropped_table_is_rebuilt(
     project: Project, changed: Shop, victims: Zygote, table: str
 ) -> None:
