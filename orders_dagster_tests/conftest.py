@@ -123,3 +123,11 @@ def remember_which_types_are_secrets() -> None:
 
 
 remember_which_types_are_secrets()
+
+
+LONG = ("test_runbook", "test_page", "test_commands", "test_bench", "test_readme")
+"""What starts processes and browsers. Begun last, one of them would go on while the other workers wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
