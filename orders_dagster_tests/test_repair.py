@@ -237,7 +237,7 @@ def test_a_rejected_order_that_is_corrected_counts_once(project: Project, loaded
     loaded.put(order(600, order_id="B-1", odd=deep()))
     repaired(Span(START, START + timedelta(days=60)))
     loaded.put(order(700, order_id="B-1"))
-    repaired(Span(START, START + timedelta(days=60)))
+    project.synchronise(span=Span(START, START + timedelta(days=60)))
 
     assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 1
     assert compared().differences == ()
