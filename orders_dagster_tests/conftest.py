@@ -22,6 +22,11 @@ import pytest
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+# Their assertions tell what they compare, as those of the tests do.
+pytest.register_assert_rewrite(
+    *(f"orders_dagster_tests.{name}" for name in ("content", "scenarios", "world"))
+)
+
 # Before anything imports dlt, which reads its configuration files when it is first used.
 os.environ["DLT_PROJECT_DIR"] = tempfile.mkdtemp(prefix="orders-no-config-")
 atexit.register(shutil.rmtree, os.environ["DLT_PROJECT_DIR"], ignore_errors=True)

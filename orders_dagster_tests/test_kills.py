@@ -90,6 +90,7 @@ class Stocked:
         project.point_at(self.shop.url)
         project.set(page_size=50)  # several pages also of an increment
         self.shop.change(new=15, modify=15, modify_twice=3, remove_items=5)
+        self.shop.put(UNREADABLE)  # it may be among the modified ones, with a time then
         return self.shop
 
 
