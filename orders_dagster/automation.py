@@ -37,8 +37,8 @@ from orders_dagster.alerts.tell import tell
 from orders_dagster.assets import ORDERS_KEY
 from orders_dagster.changes import newest_change_after
 from orders_dagster.errors import OrdersError, SettingsError
-from orders_dagster.replay import REPAIR, REPLAY
 from orders_dagster.report.asset import REPORT_KEY
+from orders_dagster.runs import JOBS, ORDERS_JOB
 from orders_dagster.settings import NO_ALERTS, read_alerts, read_settings
 
 UNFINISHED = [
@@ -48,7 +48,6 @@ UNFINISHED = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-JOBS = ("orders_job", REPLAY, REPAIR)
 SENSOR_SECONDS = 60
 LONGEST_BACKOFF = timedelta(hours=1)
 
@@ -57,7 +56,7 @@ def orders_job() -> UnresolvedAssetJobDefinition:
     """The asset, its checks and their report, in one process: another executor would import everything
     again for each step, which takes longer than the work; and the report counts on their order."""
     return define_asset_job(
-        "orders_job",
+        ORDERS_JOB,
         selection=AssetSelection.assets(ORDERS_KEY, REPORT_KEY),
         executor_def=in_process_executor,
         description="Materializes `orders`, runs its checks, and renders the report of them.",

@@ -1,7 +1,7 @@
 """What the Dagster instance remembers: materializations of `orders`, and evaluations of its checks.
 
-What alerts are told from is read in alerts/records.py. Here: records become dataclasses. Not here: what
-they mean (checks.py, report/).
+Here: records become dataclasses. Not here: what they mean (checks.py, report/), its runs (runs.py), and
+what alerts are told from (alerts/records.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,10 @@ from dagster import (
     AssetCheckKey,
     AssetKey,
     AssetRecordsFilter,
-    DagsterEventType,
     DagsterInstance,
-    DagsterRun,
-    DagsterRunStatus,
     EventLogRecord,
     TableMetadataValue,
 )
-from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -92,25 +88,6 @@ class Materialization:
     read_again: str | None
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run that was to materialize `orders`.
-
-    Attributes:
-        problems: what its failed steps say. Empty while none has failed.
-    """
-
-    run_id: str
-    status: str
-    at: datetime
-    problems: Sequence[str]
-
-    @property
-    def has_failed(self) -> bool:
-        """Also while it goes on: its other steps run to their end."""
-        return self.status == "FAILURE" or bool(self.problems)
-
-
 def evaluations(
     instance: DagsterInstance, check: str, limit: int, asset: AssetKey = ORDERS_KEY
 ) -> list[Evaluation]:
@@ -129,17 +106,6 @@ def materializations(instance: DagsterInstance, limit: int) -> list[Materializat
     """The latest synchronisations, the newest first."""
     found = instance.fetch_materializations(ORDERS_KEY, limit=limit)
     return [_materialization(record) for record in found.records if _is_load(record)]
-
-
-def last_run(instance: DagsterInstance, job: str) -> Run | None:
-    """The latest run that was to materialize `orders`, by the job or by hand."""
-    for record in instance.get_run_records(limit=50):
-        run = record.dagster_run
-        if run.job_name == job or ORDERS_KEY in (run.asset_selection or ()):
-            started = record.start_time or record.create_timestamp.timestamp()
-            at = datetime.fromtimestamp(started, UTC)
-            return Run(run.run_id, run.status.name, at, _problems(instance, run))
-    return None
 
 
 def loads_in(instance: DagsterInstance, start: datetime, end: datetime) -> list[Load] | None:
@@ -250,21 +216,3 @@ def _table(value: Any) -> Table | None:
         return None
     columns = [column.name for column in value.schema.columns]
     return Table(columns, [[row.data.get(name) for name in columns] for row in value.records])
-
-
-def _problems(instance: DagsterInstance, run: DagsterRun) -> list[str]:
-    """What the failed steps of a run say: our own messages, of others only what kind they are."""
-    if run.status == DagsterRunStatus.SUCCESS:
-        return []
-    problems = []
-    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):
-        event = entry.dagster_event
-        data = event.step_failure_data if event else None
-        if event is None or data is None:
-            continue
-        said = data.user_failure_data.description if data.user_failure_data else None
-        kind = data.error.cls_name if data.error else None
-        if kind == DagsterAssetCheckFailedError.__name__:
-            said = "A blocking check failed."
-        problems.append(f"{event.step_key}: {said or kind or 'failed'}")
-    return problems

@@ -41,10 +41,10 @@ from orders_dagster.errors import SpanRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.repair import Repair, repair
 from orders_dagster.report.asset import REPORT_KEY, render
+from orders_dagster.runs import REPAIR, REPLAY
 from orders_dagster.settings import read_settings
 from orders_dagster.span import Span
 
-REPLAY, REPAIR = "replay_orders", "repair_orders"
 OPS = {REPLAY: "replay", REPAIR: "repair"}
 
 START = (

@@ -30,12 +30,13 @@ from pydantic import SecretStr
 
 from orders_dagster.alerts import ledger
 from orders_dagster.alerts.receiver import receivers
-from orders_dagster.alerts.records import episode_in, failure_reason
+from orders_dagster.alerts.records import episode_in, reason_of
 from orders_dagster.alerts.tell import Tick, tell
 from orders_dagster.alerts.trouble import LONGEST_STREAK, Outcome, Subject, latest_episode
 from orders_dagster.cli import main
 from orders_dagster.definitions import defs
 from orders_dagster.replay import config_of
+from orders_dagster.runs import failures
 from orders_dagster.settings import NO_ALERTS
 from orders_dagster_tests.inbox import SECRET, Inbox
 from orders_dagster_tests.world import Project, Shop
@@ -469,7 +470,7 @@ def test_of_an_error_that_is_not_ours_only_the_class_is_told(instance: DagsterIn
     ).resolve_implicit_global_asset_job_def()
     run = job.execute_in_process(instance=instance, raise_on_error=False)
 
-    reason = failure_reason(instance, run.run_id)
+    reason = reason_of(failures(instance, run.run_id))
 
     assert reason == "ValueError in the step orders. The page of the run shows it in full."
 

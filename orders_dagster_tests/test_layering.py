@@ -71,6 +71,7 @@ PLAIN = (
 DAGSTER = (
     "elt",
     "assets",
+    "runs",
     "records",
     "checks",
     "alerts.records",

@@ -129,8 +129,8 @@ def test_the_verdict_comes_first_and_the_worst_check_on_top(report: Report) -> N
     assert {check.name for check in report.checks} == {check.name for check in CHECKS}
     assert report.run is not None
     assert report.run.has_failed
-    assert report.run.problems[0].startswith("orders: http")
-    assert "answers 503" in report.run.problems[0]
+    assert report.run.failures[0].said.startswith("http")
+    assert "answers 503" in report.run.failures[0].said
 
 
 def test_each_check_says_since_when_it_is_as_it_is(report: Report) -> None:

@@ -26,13 +26,13 @@ from dagster_shared.yaml_utils import load_run_config_yaml
 
 from orders_dagster import errors
 from orders_dagster.alerts.message import runbook
-from orders_dagster.alerts.records import failure_reason, subjects_of
-from orders_dagster.automation import JOBS
+from orders_dagster.alerts.records import reason_of, subjects_of
 from orders_dagster.checks import CHECKS, orders_checks
 from orders_dagster.definitions import defs
 from orders_dagster.errors import OrdersError
 from orders_dagster.local import sandbox_settings
 from orders_dagster.replay import OPS
+from orders_dagster.runs import JOBS, failures
 from orders_dagster.sandbox import running
 from orders_dagster.settings import missing
 from orders_dagster.span import Span
@@ -445,7 +445,7 @@ def test_a_failure_without_a_message_of_ours_is_found_as_well(instance: DagsterI
         row = re.search(rf"^\| `(.+)` \| .*\(#{title}\) \|$", section("What do you see?"), re.M)
         assert row
         pattern = re.escape(row[1]).replace("…", ".+")
-        assert re.match(pattern, failure_reason(instance, run_id) or "")
+        assert re.match(pattern, reason_of(failures(instance, run_id)) or "")
 
 
 @pytest.mark.parametrize("title", [check.name for check in CHECKS] + sorted(classes()))

@@ -12,19 +12,17 @@ from dagster import AssetCheckSpec, DagsterInstance
 from orders_dagster.records import (
     Evaluation,
     Materialization,
-    Run,
     evaluations,
-    last_run,
     materializations,
 )
 from orders_dagster.report.waiting import Waiting, waiting_orders
+from orders_dagster.runs import REPAIR, REPLAY, Run, finished, last_run
 
 LIMIT = 100
 """Evaluations of each check and loads that are looked at: four days by the hour."""
 
 FAIL, WARN, PASS, NONE = "fail", "warn", "pass", "none"
 WORST_FIRST = (FAIL, WARN, NONE, PASS)
-JOB = "orders_job"
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,10 @@ class Report:
     """Everything that is on the page.
 
     Attributes:
-        verdict: of all checks and the last run: the worst of them.
+        verdict: of all checks and the last runs: the worst of them.
         headline: the verdict in a sentence.
+        run: the last one that was to load orders.
+        failed_again: the last replay and the last repair, if it failed.
         checks: the worst first.
         loads: the oldest first.
         watermark: of the last load.
@@ -70,6 +70,7 @@ class Report:
     verdict: str
     headline: str
     run: Run | None
+    failed_again: Sequence[Run]
     watermark: datetime | None
     checks: Sequence[CheckState]
     loads: Sequence[Materialization]
@@ -94,13 +95,15 @@ def make_report(
         key=lambda check: WORST_FIRST.index(check.verdict),
     )
     loads = materializations(instance, limit)[::-1]
-    run = last_run(instance, JOB)
-    verdict, headline = _verdict(checks, run)
+    run = last_run(instance)
+    failed_again = [run for job in (REPLAY, REPAIR) for run in _failed(instance, job)]
+    verdict, headline = _verdict(checks, run, failed_again)
     return Report(
         made_at=datetime.now(UTC),
         verdict=verdict,
         headline=headline,
         run=run,
+        failed_again=failed_again,
         watermark=loads[-1].watermark if loads else None,
         checks=checks,
         loads=loads,
@@ -123,13 +126,24 @@ def _state(instance: DagsterInstance, spec: AssetCheckSpec, limit: int) -> Check
     )
 
 
-def _verdict(checks: Sequence[CheckState], run: Run | None) -> tuple[str, str]:
+def _failed(instance: DagsterInstance, job: str) -> list[Run]:
+    """The last run of a job, if it failed; not for its range, nor for a check, which says so itself."""
+    for run in finished(instance, job):
+        if not any(failure.refused for failure in run.failures):
+            return [run] if any(not failure.by_check for failure in run.failures) else []
+    return []
+
+
+def _verdict(
+    checks: Sequence[CheckState], run: Run | None, failed_again: Sequence[Run]
+) -> tuple[str, str]:
     """The worst of it, in a sentence."""
     count = {verdict: sum(c.verdict == verdict for c in checks) for verdict in WORST_FIRST}
     asked = len(checks) - count[NONE]
     said = []
     if run is not None and run.has_failed:
         said.append("the last run failed")
+    said += [f"the last {one.job} failed" for one in failed_again]
     if count[FAIL]:
         said.append(_number(count[FAIL], "check fails", "checks fail"))
     if count[WARN]:
@@ -143,7 +157,8 @@ def _verdict(checks: Sequence[CheckState], run: Run | None) -> tuple[str, str]:
         said.append(_number(count[NONE], "check has", "checks have") + " not been asked yet")
     sentence = ", ".join(said) + "."
     failed = count[FAIL] or (run is not None and run.has_failed)
-    verdict = FAIL if failed else WARN if count[WARN] else PASS if asked else NONE
+    warns = count[WARN] or failed_again
+    verdict = FAIL if failed else WARN if warns else PASS if asked else NONE
     return verdict, sentence[0].upper() + sentence[1:]
 
 

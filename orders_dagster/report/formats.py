@@ -136,7 +136,10 @@ def _markdown(report: Report) -> Iterator[str]:
     yield f"- made: {write.time(report.made_at)}"
     if report.run:
         yield f"- last run: {report.run.status.lower()}, {write.time(report.run.at)}"
-        yield from (f"  - {_escape(problem)}" for problem in report.run.problems)
+        yield from (f"  - {_escape(failure.said)}" for failure in report.run.failures)
+    for run in report.failed_again:
+        yield f"- last {run.job}: failed, {write.time(run.at)}"
+        yield from (f"  - {_escape(failure.said)}" for failure in run.failures)
     yield f"- watermark: {write.time(report.watermark)}"
     yield ""
     yield "## Checks"
