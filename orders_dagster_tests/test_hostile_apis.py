@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from orders_dagster.errors import ApiRefused, ResponseNotUnderstood, SettingsError
+from orders_dagster.errors import (
+    ApiRefused,
+    PagesDisagree,
+    ResponseNotUnderstood,
+    SettingsError,
+)
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings, read_settings
 from orders_dagster.source import Reading, paginator, stopping_others
@@ -46,7 +51,7 @@ def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dic
         ]
     behind.sort(key=lambda o: str(o["last_modified_date"]), reverse=how.get("descending", False))
     offset = 0 if how.get("ignores_offset") else int(query["offset"])
-    limit = min(int(query["limit"]), how.get("cap", 1000))
+    limit = how.get("always") or min(int(query["limit"]), how.get("cap", 1000))
     rows = behind[offset : offset + limit]
     total = min(len(behind), how.get("counts_up_to", len(behind)))
     return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
@@ -72,6 +77,8 @@ ONE_PER_SECOND = [order(n, n) for n in range(20)]
         (ONE_PER_SECOND, {"excludes_start": True}),
         (THREE_PER_SECOND, {"counts_page": True}),
         (THREE_PER_SECOND, {"counts_page": True, "cap": 3}),
+        (THREE_PER_SECOND, {"counts_page": True, "always": 3}),
+        (ONE_PER_SECOND, {"counts_page": True, "always": 3}),
         (THREE_PER_SECOND, {"cap": 2}),
         (ONE_PER_SECOND, {"ignores_offset": True}),
         (THREE_PER_SECOND, {"ignores_offset": True}),
@@ -170,6 +177,109 @@ def test_a_total_that_ends_somewhere_ends_no_reading(
     assert loaded(project) == set(range(len(ONE_PER_SECOND)))
 
 
+def test_ties_whose_start_is_excluded_are_all_read_where_dates_are_finer_than_requests(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """What follows them within the same second is not them: the start seemed to be included."""
+    seconds = [0, 1, 2, *[5] * 6, 5.3, 5.3, *range(9, 29)]
+    orders = [
+        order(n, 0, last_modified_date=(START + timedelta(seconds=second)).isoformat())
+        for n, second in enumerate(seconds)
+    ]
+
+    def answer(query: dict[str, str]) -> Answer:
+        dates = {
+            name: datetime.fromtimestamp(int(value), UTC).isoformat()
+            for name, value in query.items()
+            if name.startswith("modified")
+        }
+        return page(orders, query | dates, excludes_start=True)
+
+    serve(answer)
+    project.set(cursor_format="epoch_seconds")
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+@pytest.mark.parametrize("tied", [1, 3])
+def test_a_start_that_is_excluded_loses_nothing_where_requests_name_minutes(
+    project: Project, serve: Callable[[Answering], Api], tied: int
+) -> None:
+    """Each window begins where another ends, and what is dated there would be in neither."""
+    orders = [order(n, n // tied * 60) for n in range(400)]
+    serve(lambda query: page(orders, query, excludes_start=True))
+    project.set(cursor_format="%Y-%m-%dT%H:%MZ")
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+def test_an_offset_that_ends_somewhere_within_ties_is_noticed(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Behind it every page is empty, though the total says that there is more."""
+    orders = [order(n, second) for n, second in enumerate([*range(5), *[9] * 30, *range(20, 29)])]
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query)
+        return found if int(query["offset"]) <= 12 else found | {"orders": []}
+
+    serve(answer)
+
+    with pytest.raises(PagesDisagree):
+        project.synchronise()
+
+
+def test_a_page_of_one_order_within_ties_is_not_their_end(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Some servers fill a page with what they have at hand; the total says that there is more."""
+    orders = [order(n, n // 300) for n in range(900)]
+    sizes = random.Random(1)
+    serve(lambda query: page(orders, query, always=sizes.choice([1, 50, 120, 200])))
+    project.set(page_size=200)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+def test_pages_of_orders_without_an_id_are_not_one_page(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """They have nothing that tells them apart but what they hold."""
+    orders = [order(n, n) for n in range(20)]
+    for one in orders[4:16]:
+        del one["order_id"]
+    serve(lambda query: page(orders, query))
+    project.set(paging="offset")
+
+    result = project.synchronise()
+
+    assert (result.loaded, result.rejected) == (8, 12)
+
+
+def test_a_last_page_that_comes_again_behind_the_end_is_the_end(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Magento answers so; the total says that everything has come."""
+
+    def answer(query: dict[str, str]) -> Answer:
+        last = len(ONE_PER_SECOND) - 4
+        return page(ONE_PER_SECOND, query | {"offset": str(min(int(query["offset"]), last))})
+
+    serve(answer)
+    project.set(paging="offset")
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(ONE_PER_SECOND)))
+
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
 EACH_MINUTE = [order(n, 60 * n) for n in range(180)]
 
 

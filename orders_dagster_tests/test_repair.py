@@ -313,12 +313,13 @@ def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -
     assert (found.differences, found.not_compared) == ((), None)
 
 
-def test_a_total_of_the_page_is_not_compared(project: Project) -> None:
-    """Every window would have one order in the API, and all others would be taken for deleted."""
+@pytest.mark.parametrize("limit", [{}, {"limit": "7"}], ids=["", "whatever is asked for"])
+def test_a_total_of_the_page_is_not_compared(project: Project, limit: dict[str, str]) -> None:
+    """Every window would have one order in the API, or seven; the others would be taken for deleted."""
     there = [order(n) for n in range(60)]
 
     def answer(query: dict[str, str]) -> dict[str, Any]:
-        found = page(there, query)
+        found = page(there, query | limit)
         return found | {"total": len(found["orders"])}
 
     with Api(answer).running() as api:

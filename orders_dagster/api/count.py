@@ -39,15 +39,21 @@ class ApiCounts:
             TotalOfThePage: it cannot be told.
             SettingsError, ApiUnavailable: as a synchronisation would.
         """
-        total = self._total(span, 1)
-        if total == 1 and self._total(span, 2) > 1:
+        total, orders = self._total(span, 1)
+        if total == orders > 1 or (total == 1 and self._total(span, 2)[0] > 1):
             raise TotalOfThePage
         return total
 
-    def _total(self, span: Span, limit: int) -> int:
-        total = self._shape.total(self._get(span.start, span.end, limit))
+    def _total(self, span: Span, limit: int) -> tuple[int, int]:
+        """The total of a page, and how many orders are on it: some are larger than asked for."""
+        response = self._get(span.start, span.end, limit)
+        total = self._shape.total(response)
         assert total is not None, "an API without a total is not asked for one"
-        return total
+        return total, len(self._orders_of(response))
+
+    def _orders_of(self, response: Response) -> list[Any]:
+        selector = compiled(self._settings.data_selector)
+        return self._client.extract_response(response, selector)
 
     def changed_since(self, start: datetime) -> set[int | str] | None:
         """The keys of the orders modified from a time on; None if they are more than a few pages."""
@@ -55,7 +61,7 @@ class ApiCounts:
         read = 0
         for _ in range(MOST_PAGES):
             response = self._get(start, None, self._settings.page_size, offset=read)
-            orders = self._client.extract_response(response, compiled(self._settings.data_selector))
+            orders = self._orders_of(response)
             found |= {key for order in orders if (key := self._key(order)) is not None}
             read += len(orders)
             total = self._shape.total(response)

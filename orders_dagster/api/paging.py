@@ -41,6 +41,7 @@ MOST_REPEATS = 8
 another order each time, two small pages in a row may well be the same."""
 
 ONE_SECOND = timedelta(seconds=1)
+ONE_HOUR = timedelta(hours=1)
 
 SMALLEST_OFFSET = timedelta(minutes=15)
 """No two time zones differ by less. An order that is closer to the start of its window shows that the
@@ -86,6 +87,7 @@ class OrdersPaginator(BasePaginator):
         self.offset = 0
         self._disagreements = 0
         self._keys: list[str] = []
+        self._held = ""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OrdersPaginator:
         """A new one for another window."""
@@ -114,14 +116,14 @@ class OrdersPaginator(BasePaginator):
         self.shape.check(response, rows, is_first=self.windows.pages == 0)
         total = self.shape.total(response)
         if total is not None and total < len(rows):
-            self.shape.reports_total, total = (
-                False,
-                None,
-            )  # a number of something else, or a capped one
+            # A number of something else, or one that ends somewhere.
+            self.shape.reports_total, total = False, None
         self.windows.page(len(rows), total)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
-        is_repeated = self.offset > 0 and bool(rows) and keys == self._keys
-        self._keys = keys
+        # Orders without an id are told apart by what they hold.
+        held = repr(rows) if set(keys) == {"None"} else ""
+        is_repeated = self.offset > 0 and bool(rows) and (keys, held) == (self._keys, self._held)
+        self._keys, self._held = keys, held
         self._turn_page(response, rows, total, is_repeated)
         if not self._has_next_page:
             self.windows.read(self._window)
@@ -204,7 +206,7 @@ class SeekPaginator(OrdersPaginator):
         start = self._window.start
         # A filter that excludes its start would lose what is dated at the edge of two windows. Where
         # the step is a day, that is the condition the README names, and a day is much to read twice.
-        overlaps = not self._window.first and self._step <= ONE_SECOND
+        overlaps = not self._window.first and self._step <= ONE_HOUR
         self._go_to(start - self._step if overlaps else start)
 
     def _span(self) -> tuple[str, str | None]:
@@ -244,11 +246,11 @@ class SeekPaginator(OrdersPaginator):
     ) -> None:
         """What to ask for after a page."""
         if self._probed is not None:
-            self._judge_total(total)
+            self._judge_total(total, len(rows))
         elif self._confirms and self._keys == self._first_keys:
             self._leave_ties()
         elif self.offset:
-            self._turn_page_of_ties(response, rows, times, is_repeated)
+            self._turn_page_of_ties(response, rows, times, total, is_repeated)
         elif (
             self._edge is None
             or (not rows and total)  # empty by mistake: it shows nothing
@@ -306,7 +308,12 @@ class SeekPaginator(OrdersPaginator):
         self._see(self._identities(0))
 
     def _turn_page_of_ties(
-        self, response: Response, rows: list[Any], times: list[datetime], is_repeated: bool
+        self,
+        response: Response,
+        rows: list[Any],
+        times: list[datetime],
+        total: int | None,
+        is_repeated: bool,
     ) -> None:
         """A page at an offset from the start: more rows of the start's timestamp, or what follows."""
         is_behind = any(self._text(time) != self._start_text for time in times)
@@ -317,6 +324,10 @@ class SeekPaginator(OrdersPaginator):
                 "the sort in sources.orders.params",
             )
         at = self.offset - 1 if self._overlaps else self.offset
+        is_left = total is not None and self.shape.total_is_trusted and total > at + len(rows)
+        if is_left and len(rows) <= self._overlaps:  # nothing new, though there is more
+            self._skip_nothing(response, at, total or 0)
+            return
         ties = [
             identity
             for identity, row in zip(self._identities(at), rows, strict=True)
@@ -365,6 +376,15 @@ class SeekPaginator(OrdersPaginator):
         else:
             self._leave_ties()
 
+    def _skip_nothing(self, response: Response, at: int, total: int) -> None:
+        """On to what is behind the row that was read again; without it, to the first row once more."""
+        if self._overlaps and self._keys == [self._last_key]:
+            self._overlaps = False
+            self.offset = at + 1
+        else:
+            self._disagree(response, len(self._tied), total, READ_AGAIN)
+            self.offset = 0
+
     def _see(self, ties: list[str]) -> None:
         """Note orders of the timestamp."""
         known = len(self._tied)
@@ -410,12 +430,13 @@ class SeekPaginator(OrdersPaginator):
         self._first_keys = []
         self._confirms = False
 
-    def _judge_total(self, total: int | None) -> None:
-        """Asked again for one order only: the number of orders stays, the size of a page does not."""
+    def _judge_total(self, total: int | None, rows: int) -> None:
+        """Asked again for one order only: the number of orders stays, the size of a page does not; unless
+        the page is as large as before."""
         assert self._probed is not None
         before, last = self._probed
         self._probed = None
-        if total is not None and total > 1:
+        if total is not None and total > max(1, rows):
             self.shape.total_is_trusted = True
             if total <= before and before < self.paging.page_size:
                 self._has_next_page = False
@@ -429,8 +450,7 @@ class SeekPaginator(OrdersPaginator):
         on the page. Either it has just changed, or the API excludes the start, and then the others
         of its timestamp are missing as well."""
         assert self._edge is not None
-        edge = write_time(self._edge, self._format)
-        is_there = any(write_time(time, self._format) == edge for time in times)
+        is_there = self._edge in times
         if self._probes_edge:
             self._probes_edge = False
             self._excludes_start = is_there
@@ -541,11 +561,16 @@ class OffsetPaginator(OrdersPaginator):
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
-        if is_repeated:
+        is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
+        if is_repeated and not (is_all and len(self._seen) >= (total or 0)):
             raise self._offset_is_ignored(response)
         if self._has_begun:
             self.windows.comes_in_parts()  # dlt hands on each page by itself
         self._has_begun = True
+        if is_repeated:  # behind the end, some answer with the last page
+            rows.clear()
+            self._has_next_page = False
+            return
         self._seen.update(self._identities(self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
