@@ -348,6 +348,68 @@ def test_orders_that_come_newest_first_are_noticed(
         project.synchronise()
 
 
+@pytest.mark.parametrize("total_path", ["total", ""])
+@pytest.mark.parametrize(("page_size", "newest"), [(4, 4), (4, 5), (200, 250)])
+def test_orders_that_come_newest_first_are_noticed_behind_a_page_of_one_timestamp(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    page_size: int,
+    newest: int,
+    total_path: str,
+) -> None:
+    """A bulk change fills the first page, which shows no order of its own: what is older is behind it."""
+    orders = ONE_PER_SECOND + [order(100 + n, 900) for n in range(newest)]
+    serve(lambda query: page(orders, query, descending=True))
+    project.set(page_size=page_size, total_path=total_path)
+
+    with pytest.raises(ResponseNotUnderstood, match="not sorted by last_modified_date"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("how", [{}, {"includes_end": True}, {"excludes_start": True}])
+def test_a_first_page_of_one_timestamp_is_no_mistake(
+    project: Project, serve: Callable[[Answering], Api], how: dict[str, Any]
+) -> None:
+    """The shop was filled by an import, and nothing is older; but for one that becomes visible late."""
+    orders = [order(100 + n, 900) for n in range(6)] + [order(n, 901 + n) for n in range(9)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if len(api.asked) == 2:
+            orders.append(order(99, 899))
+        return page(orders, query, **how)
+
+    api = serve(answer)
+
+    project.synchronise()
+
+    assert loaded(project) == {one["order_id"] for one in orders}
+
+
+@pytest.mark.parametrize("total_path", ["total", ""])
+@pytest.mark.parametrize("seconds", [1, 60])
+def test_many_orders_in_a_row_whose_dates_cannot_be_read_hide_no_others(
+    project: Project, serve: Callable[[Answering], Api], seconds: int, total_path: str
+) -> None:
+    """T8 with more than a page of them, where the API filters and sorts by what it does not show."""
+    orders = [order(n, n * seconds) for n in range(150)]
+    unreadable = range(60, 71)
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query)
+        hidden = {"last_modified_date": None}
+        shown = [one | hidden if one["order_id"] in unreadable else one for one in found["orders"]]
+        return found | {"orders": shown}
+
+    serve(answer)
+    project.set(total_path=total_path)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(150)) - set(unreadable)
+    rejected = project.query("SELECT DISTINCT order_id FROM ecommerce.orders_rejected")
+    assert {int(key) for (key,) in rejected} == set(unreadable)
+
+
 def test_an_end_that_is_ignored_is_noticed(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

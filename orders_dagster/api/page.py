@@ -29,6 +29,8 @@ class PageShape:
         redact: makes a URL showable.
         reports_total: cleared when the total turns out to be something else.
         filter_is_trusted: set when it has been seen to start where it was told to.
+        sort_is_trusted: set when a page has shown that the oldest order comes first.
+        undated_leads: how often a page of orders without a date came before one with dates.
         ignores_offset: set when the API answers each offset with the same page.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
@@ -42,6 +44,8 @@ class PageShape:
     reports_total: bool = True
     total_is_trusted: bool = False
     filter_is_trusted: bool = False
+    sort_is_trusted: bool = False
+    undated_leads: int = 0
     ignores_offset: bool = False
 
     @classmethod

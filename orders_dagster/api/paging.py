@@ -47,6 +47,10 @@ SMALLEST_OFFSET = timedelta(minutes=15)
 """No two time zones differ by less. An order that is closer to the start of its window shows that the
 filter reads dates as they are written."""
 
+MOST_UNDATED_LEADS = 50
+"""How many pages of orders without a readable date may come before others. An API that sorts these first
+would show them again at the start of every page."""
+
 ASK_AGAIN = 3
 """How many orders have to be left out by a filter that was asked for them, one after the other, before it
 is said to read dates otherwise: each may have changed a moment ago."""
@@ -201,6 +205,8 @@ class SeekPaginator(OrdersPaginator):
         self._dated: list[datetime] = []  # the last page that held orders with a date
         self._sought: datetime | None = None  # one of them, which is asked for again
         self._sought_in_vain = 0
+        self._unproven: tuple[datetime, int, int | None] | None = None  # nothing may be older
+        self._found_older = 0
 
     def _start_window(self) -> None:
         start = self._window.start
@@ -210,11 +216,13 @@ class SeekPaginator(OrdersPaginator):
         self._go_to(start - self._step if overlaps else start)
 
     def _span(self) -> tuple[str, str | None]:
+        if self._unproven is not None:
+            return self._start_text, write_time(self._unproven[0], self._format)
         return self._start_text, super()._span()[1]
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
-        if self._probed is not None:
+        if self._probed is not None or self._unproven is not None:
             request.params[self.paging.limit_param] = "1"
         if self._overlaps and self.offset:
             request.params[self.paging.offset_param] = str(self.offset - 1)
@@ -227,12 +235,18 @@ class SeekPaginator(OrdersPaginator):
             self._judge_filter(response, rows, times, total)
             rows.clear()  # all of them have been read
             return
+        if self._unproven is not None:
+            self._judge_sort(response, rows, times, total)
+            rows.clear()  # they are read at their place
+            return
         self._largest = max(self._largest, len(rows))
         self._read += len(rows)
         self._since = self._since or min(times, default=None)
         self._trust_filter(times)
-        self._read_on(response, rows, times, total, is_repeated)
         self._dated = times or self._dated
+        if times and times[-1] - times[0] >= self._step:
+            self.shape.sort_is_trusted = True
+        self._read_on(response, rows, times, total, is_repeated)
         if not self._has_next_page and self._dated and not self.shape.filter_is_trusted:
             self._seek()
 
@@ -271,10 +285,6 @@ class SeekPaginator(OrdersPaginator):
             else:
                 self._has_next_page = False
             return
-        if last is None and self._window.end is not None:
-            # Orders without a date match every window, and come last: the open window reads them.
-            self._has_next_page = False
-            return
         if self._excludes_start and last is not None and self._start - last >= self._step:
             raise self.shape.not_understood(
                 response,
@@ -296,6 +306,9 @@ class SeekPaginator(OrdersPaginator):
     def _continue_from(self, last: datetime | None, seen: int, left: int | None) -> None:
         """On to the last row read, or into its ties if it is the start already."""
         if last is not None and self._text(last) != self._start_text:
+            if not self.shape.sort_is_trusted and self.windows.can_end:
+                self._unproven = last, seen, left
+                return
             self._disagreements = 0
             self._move_to(last, left)
             self._edge = last
@@ -318,11 +331,8 @@ class SeekPaginator(OrdersPaginator):
         """A page at an offset from the start: more rows of the start's timestamp, or what follows."""
         is_behind = any(self._text(time) != self._start_text for time in times)
         if self._undated and times:
-            raise self.shape.not_understood(
-                response,
-                f"orders without {self.shape.cursor_path} come before those with one",
-                "the sort in sources.orders.params",
-            )
+            self._leave_undated(response, times[-1])
+            return
         at = self.offset - 1 if self._overlaps else self.offset
         is_left = total is not None and self.shape.total_is_trusted and total > at + len(rows)
         if is_left and len(rows) <= self._overlaps:  # nothing new, though there is more
@@ -375,6 +385,18 @@ class SeekPaginator(OrdersPaginator):
             self.offset, self._found_more = 0, False
         else:
             self._leave_ties()
+
+    def _leave_undated(self, response: Response, last: datetime) -> None:
+        """On to the orders with a date that come behind others without."""
+        self.shape.undated_leads += 1
+        if self._text(last) == self._start_text or self.shape.undated_leads > MOST_UNDATED_LEADS:
+            raise self.shape.not_understood(
+                response,
+                f"orders without {self.shape.cursor_path} come before those with one",
+                "the sort in sources.orders.params",
+            )
+        self._move_to(last, left=None)
+        self._edge = last
 
     def _skip_nothing(self, response: Response, at: int, total: int) -> None:
         """On to what is behind the row that was read again; without it, to the first row once more."""
@@ -444,6 +466,33 @@ class SeekPaginator(OrdersPaginator):
         else:
             self.shape.reports_total = False
         self._continue_from(last, before, None)
+
+    def _judge_sort(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """Whether nothing is older than the first page, whose orders share one timestamp: so it is with
+        the oldest and with the newest of them all, and what is older would be left behind."""
+        assert self._unproven is not None
+        last, seen, left = self._unproven
+        if not rows and total:
+            self._disagree(response, 0, total, READ_AGAIN)  # empty by mistake: ask again
+            return
+        self._unproven = None
+        if not any(last - time >= self._step for time in times):
+            self.shape.sort_is_trusted = True
+            self._continue_from(last, seen, left)
+            return
+        self._found_older += 1
+        if self._found_older > READ_AGAIN:
+            raise self._not_sorted(response)
+        self._go_to(self._start)  # it may have become visible a moment ago: then it comes first now
+
+    def _not_sorted(self, response: Response) -> ResponseNotUnderstood:
+        return self.shape.not_understood(
+            response,
+            f"its orders are not sorted by {self.shape.cursor_path}",
+            'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
+        )
 
     def _looks_behind_edge(self, times: list[datetime]) -> bool:
         """Whether to ask once more from one step earlier: the row the window now starts with is not
@@ -523,11 +572,7 @@ class SeekPaginator(OrdersPaginator):
             except UnreadableTime:
                 continue
             if times and times[-1] - time >= step:
-                raise self.shape.not_understood(
-                    response,
-                    f"its orders are not sorted by {self.shape.cursor_path}",
-                    'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
-                )
+                raise self._not_sorted(response)
             if not times and start - time >= self._step:
                 raise self.shape.not_understood(
                     response,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from requests import Response
+
+from orders_dagster.api.paging import ONE_HOUR
 from orders_dagster.api.query import END, START, templates
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, named, ok, warn
 from orders_dagster.doctor.known import Known, floor
@@ -50,6 +53,14 @@ def filtered(known: Known) -> Finding:
                 "total_path",
                 suggestion='total_path = "", if the API has no number of what matches',
             )
+        if left_out := _left_out(known):
+            known.is_filtered = False
+            return fail(
+                f"{names} goes by another date, such as that of the creation: {left_out} of the first "
+                "orders are missing among others of their time",
+                "params",
+                suggestion=f"the name of the API's filter on {known.settings.cursor_path!r}",
+            )
         return ok(f"{names}: no order from before the start of the window")
     is_ignored = known.keys(later) == known.keys(known.first())
     return fail(
@@ -58,6 +69,27 @@ def filtered(known: Known) -> Finding:
         "params",
         suggestion='the name of the API\'s filter, or paging = "offset" if it has none',
     )
+
+
+def _left_out(known: Known) -> int:
+    """How many orders of the first page are not in a window that has others from before and behind them."""
+    later, there = known.later(), set(known.keys(known.later()))
+    times = known.times(later)
+    if times != sorted(times):
+        return 0  # they may come later
+    oldest, newest = times[0], times[-1]
+
+    def missing(page: Response) -> set[tuple[str, datetime]]:
+        dated = zip(known.keys(page), map(known.time, known.orders(page)), strict=True)
+        return {
+            (key, time)
+            for key, time in dated
+            if time is not None and oldest < time < newest and key not in there
+        }
+
+    found = missing(known.first())
+    # An order that has just changed is where it is dated now.
+    return len(found & missing(known.ask())) if found else 0
 
 
 def _unit_compared(known: Known, start: datetime, early: list[datetime]) -> str | None:
@@ -129,7 +161,7 @@ def start_included(known: Known) -> Finding:
         raise Unjudged("the order it was tried with has just changed; try again")
     message = "orders dated at the start of a window are not in it"
     suggestion = "a filter that includes its start (>=), if the API has one"
-    if known.step > ONE_SECOND:
+    if known.step > ONE_HOUR:
         return fail(f"{message}, and are lost", "params", suggestion=suggestion)
     return warn(
         f"{message}: each window is read from a little earlier", "params", suggestion=suggestion
