@@ -3,7 +3,7 @@
 A parent resource plans windows of modification dates (windows.py), and the orders of each window are
 read in parallel. What differs from stock dlt is in three places of the dictionary: `auth` renews its
 token (api/auth.py), `session` retries what time can cure (api/session.py), and `paginator` skips no
-order that moves while it is read (api/paging.py). A step behind them makes rows of orders, sends what
+order that moves while it is read (api/seek.py). A step behind them makes rows of orders, sends what
 cannot be merged to `orders_rejected`, and keeps the watermark (step.py).
 """
 
@@ -21,14 +21,9 @@ from dlt.sources.rest_api import rest_api_source
 
 from orders_dagster.api.connect import Connection, connect
 from orders_dagster.api.page import PageShape, compiled
-from orders_dagster.api.paging import (
-    WINDOW,
-    OffsetPaginator,
-    OrdersPaginator,
-    Paging,
-    SeekPaginator,
-)
+from orders_dagster.api.paging import WINDOW, OffsetPaginator, OrdersPaginator, Paging
 from orders_dagster.api.query import can_end, depending_on, templates
+from orders_dagster.api.seek import SeekPaginator
 from orders_dagster.api.session import ApiSession, Traffic
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import step_of, write_time

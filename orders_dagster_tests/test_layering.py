@@ -36,6 +36,7 @@ PLAIN = (
     "api.page",
     "api.count",
     "api.paging",
+    "api.seek",
     "step",
     "source",
     "changes",

@@ -412,7 +412,7 @@ def test_dlts_client_credentials_take_a_missing_token_for_the_text_none() -> Non
 
 
 def test_dlt_takes_a_body_without_the_selector_for_an_empty_page() -> None:
-    """api/paging.py, _check_selector(): T2. The run would be green, with nothing loaded."""
+    """api/page.py, _check_selector(): T2. The run would be green, with nothing loaded."""
     client = RESTClient("http://shop.test")
 
     assert client.extract_response(answer({"error": "try later"}), "orders") == []

@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from requests import Response
 
-from orders_dagster.api.paging import ONE_HOUR
 from orders_dagster.api.query import END, START, templates
+from orders_dagster.api.seek import LONGEST_OVERLAP
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, named, ok, warn
 from orders_dagster.doctor.known import Known, floor
 
@@ -161,7 +161,7 @@ def start_included(known: Known) -> Finding:
         raise Unjudged("the order it was tried with has just changed; try again")
     message = "orders dated at the start of a window are not in it"
     suggestion = "a filter that includes its start (>=), if the API has one"
-    if known.step > ONE_HOUR:
+    if known.step > LONGEST_OVERLAP:
         return fail(f"{message}, and are lost", "params", suggestion=suggestion)
     return warn(
         f"{message}: each window is read from a little earlier", "params", suggestion=suggestion

@@ -1,0 +1,475 @@
+"""Seek paging: the start of the window moves to the last row read, and the offset serves only the rows
+that share that one timestamp.
+
+What an API does otherwise than it says is noticed here, page by page: a sort or a filter that is ignored,
+a start that is excluded, a total that is none, ties that come in another order each time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from requests import Request, Response
+
+from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
+from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
+from orders_dagster.errors import ResponseNotUnderstood
+from orders_dagster.windows import Windows
+
+READ_TIES_AGAIN = 50
+"""How often one timestamp is read again whose orders come in another order each time."""
+
+QUIET_PASSES = 5
+"""How many passes over such a timestamp have to show nothing new before it is left. In a random order a
+pass misses a given order in up to one case of three, and an order that was seen and has moved away since
+makes the number of orders seen look complete."""
+
+MOST_REPEATS = 8
+"""After how many pages that are all the same an API is said to ignore the offset. Of ties that come in
+another order each time, two small pages in a row may well be the same."""
+
+ONE_SECOND = timedelta(seconds=1)
+LONGEST_OVERLAP = timedelta(hours=1)
+"""By how much a window may begin earlier, for a filter that excludes its start. A day would be much."""
+
+SMALLEST_OFFSET = timedelta(minutes=15)
+"""No two time zones differ by less. An order that is closer to the start of its window shows that the
+filter reads dates as they are written."""
+
+MOST_UNDATED_LEADS = 50
+"""How many pages of orders without a readable date may come before others. An API that sorts these first
+would show them again at the start of every page."""
+
+ASK_AGAIN = 3
+"""How many orders have to be left out by a filter that was asked for them, one after the other, before it
+is said to read dates otherwise: each may have changed a moment ago."""
+
+
+class SeekPaginator(OrdersPaginator):
+    """Moves the start of the window to the last row read; the offset counts only its ties.
+
+    Orders that share one timestamp over several pages are the one place where an offset is needed, and
+    where a row that moves away pulls its successors past the reader. So each such page overlaps the one
+    before by a row, the different orders seen are held against their number, and after the last page the
+    first one is read again, and has to be the same. If not, the whole timestamp is read again; and what
+    follows is always read from the next timestamp on, never from an offset.
+
+    Two more things that an API may do are noticed and coped with: it reports the size of the page for
+    the total, it excludes the start of the window.
+    """
+
+    _start: datetime
+    _start_text: str
+    _edge: datetime | None  # the last row read: it has to appear again
+    _undated: bool  # the page holds no order with a readable date
+    _overlaps: bool  # pages of ties overlap by a row, as long as the order of the ties holds
+    _mismatches: int
+    _last_key: str | None
+    _tied: set[str]
+    _found_more: bool
+    _quiet_passes: int
+    _repeats: int
+    _first_keys: list[str]  # the first page of the ties, as it was when this pass began
+    _confirms: bool  # the first page is being read again
+
+    def __init__(self, paging: Paging, windows: Windows) -> None:
+        super().__init__(paging, windows)
+        self._format = paging.shape.cursor_format
+        self._step = step_of(self._format)
+        self._largest = 0
+        self._read = 0
+        self._since: datetime | None = None
+        self._excludes_start = False
+        self._probes_edge = False
+        self._probed: tuple[int, datetime | None] | None = None
+        self._dated: list[datetime] = []  # the last page that held orders with a date
+        self._sought: datetime | None = None  # one of them, which is asked for again
+        self._sought_in_vain = 0
+        self._unproven: tuple[datetime, int, int | None] | None = None  # nothing may be older
+        self._found_older = 0
+
+    def _start_window(self) -> None:
+        start = self._window.start
+        # A filter that excludes its start would lose what is dated at the edge of two windows. Where
+        # the step is a day, that is the condition the README names.
+        overlaps = not self._window.first and self._step <= LONGEST_OVERLAP
+        self._go_to(start - self._step if overlaps else start)
+
+    def _span(self) -> tuple[str, str | None]:
+        if self._unproven is not None:
+            return self._start_text, write_time(self._unproven[0], self._format)
+        return self._start_text, super()._span()[1]
+
+    def update_request(self, request: Request) -> None:
+        super().update_request(request)
+        if self._probed is not None or self._unproven is not None:
+            request.params[self.paging.limit_param] = "1"
+        if self._overlaps and self.offset:
+            request.params[self.paging.offset_param] = str(self.offset - 1)
+
+    def _turn_page(
+        self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
+    ) -> None:
+        times = self._times(response, rows)
+        if self._sought is not None:
+            self._judge_filter(response, rows, times, total)
+            rows.clear()  # all of them have been read
+            return
+        if self._unproven is not None:
+            self._judge_sort(response, rows, times, total)
+            rows.clear()  # they are read at their place
+            return
+        self._largest = max(self._largest, len(rows))
+        self._read += len(rows)
+        self._since = self._since or min(times, default=None)
+        self._trust_filter(times)
+        self._dated = times or self._dated
+        if times and times[-1] - times[0] >= self._step:
+            self.shape.sort_is_trusted = True
+        self._read_on(response, rows, times, total, is_repeated)
+        if not self._has_next_page and self._dated and not self.shape.filter_is_trusted:
+            self._seek()
+
+    def _read_on(
+        self,
+        response: Response,
+        rows: list[Any],
+        times: list[datetime],
+        total: int | None,
+        is_repeated: bool,
+    ) -> None:
+        """What to ask for after a page."""
+        if self._probed is not None:
+            self._judge_total(total, len(rows))
+        elif self._confirms and self._keys == self._first_keys:
+            self._leave_ties()
+        elif self.offset:
+            self._turn_page_of_ties(response, rows, times, total, is_repeated)
+        elif (
+            self._edge is None
+            or (not rows and total)  # empty by mistake: it shows nothing
+            or not self._looks_behind_edge(times)
+        ):
+            self._turn_first_page(response, rows, times, total)
+
+    def _turn_first_page(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """A page from the start of the window."""
+        if self._confirms:
+            self._mismatch()
+        last = max(times, default=None)
+        if not rows:
+            if total:
+                self._disagree(response, 0, total, READ_AGAIN)  # ask for the same page again
+            else:
+                self._has_next_page = False
+            return
+        if self._excludes_start and last is not None and self._start - last >= self._step:
+            raise self.shape.not_understood(
+                response,
+                f"its filter excludes only a part of what {self._start_text} names",
+                "sources.orders.cursor_format to one that is as precise as the data",
+            )
+        self.shape.trust(total, len(rows))
+        if total is not None and len(rows) >= total:
+            if self.shape.total_is_trusted:
+                if len(rows) < self.paging.page_size:
+                    self._has_next_page = False
+                    return
+            elif len(rows) > 1:
+                self._probed = (total, last)
+                return
+        left = total - len(rows) if total is not None and self.shape.total_is_trusted else None
+        self._continue_from(last, len(rows), left)
+
+    def _continue_from(self, last: datetime | None, seen: int, left: int | None) -> None:
+        """On to the last row read, or into its ties if it is the start already."""
+        if last is not None and self._text(last) != self._start_text:
+            if not self.shape.sort_is_trusted and self.windows.can_end:
+                self._unproven = last, seen, left
+                return
+            self._disagreements = 0
+            self._move_to(last, left)
+            self._edge = last
+            return
+        self._undated = last is None
+        # A page of one row has no room for another beside the one that is read again.
+        self._overlaps = self._overlaps and self._largest > 1
+        self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
+        self._first_keys = self._keys
+        self._see(self._identities(0))
+
+    def _turn_page_of_ties(
+        self,
+        response: Response,
+        rows: list[Any],
+        times: list[datetime],
+        total: int | None,
+        is_repeated: bool,
+    ) -> None:
+        """A page at an offset from the start: more rows of the start's timestamp, or what follows."""
+        is_behind = any(self._text(time) != self._start_text for time in times)
+        if self._undated and times:
+            self._leave_undated(response, times[-1])
+            return
+        at = self.offset - 1 if self._overlaps else self.offset
+        is_left = total is not None and self.shape.total_is_trusted and total > at + len(rows)
+        if is_left and len(rows) <= self._overlaps:  # nothing new, though there is more
+            self._skip_nothing(response, at, total or 0)
+            return
+        ties = [
+            identity
+            for identity, row in zip(self._identities(at), rows, strict=True)
+            if self._is_tied(value_at(row, self.shape.cursor_path))
+        ]
+        self._see(ties)
+        there_are = at + len(ties)
+        # All of them in one answer, which had room for more: no order of theirs can matter.
+        came_at_once = len(self._first_keys) < self._largest or there_are <= 1
+        if self._overlaps:
+            is_end = is_behind or len(rows) == 1
+            if self._keys[:1] != [self._last_key] or (is_end and len(self._tied) < there_are):
+                self._mismatch()
+                self.offset = 0
+            elif is_end and came_at_once:
+                self._leave_ties()
+            elif is_end:
+                # Where rows come in another order each time, the row that is read again may be there by
+                # chance, and the number be right since one of those seen has moved away.
+                self._confirms, self.offset = True, 0
+            else:
+                self.offset += len(rows) - 1
+                self._last_key = self._keys[-1]
+            return
+        self._repeats = self._repeats + 1 if is_repeated else 0
+        if self._repeats >= (1 if self.shape.ignores_offset else MOST_REPEATS):
+            if len(rows) >= self.paging.page_size:
+                raise self._offset_is_ignored(response)  # there may be more behind a full page
+            self.shape.ignores_offset = True
+            self._leave_ties()
+            return
+        if rows and not is_behind:
+            self.offset += len(rows)
+            return
+        if came_at_once and len(self._tied) <= there_are:
+            self._leave_ties()
+            return
+        if self._found_more or len(self._tied) < there_are:
+            # In an order that changes, one pass does not see them all: another one, from the start.
+            self._disagree(response, len(self._tied), there_are, READ_TIES_AGAIN)
+            self._quiet_passes = 0
+        else:
+            self._quiet_passes += 1
+        if self._quiet_passes < QUIET_PASSES:
+            self.offset, self._found_more = 0, False
+        else:
+            self._leave_ties()
+
+    def _leave_undated(self, response: Response, last: datetime) -> None:
+        """On to the orders with a date that come behind others without."""
+        self.shape.undated_leads += 1
+        if self._text(last) == self._start_text or self.shape.undated_leads > MOST_UNDATED_LEADS:
+            raise self.shape.not_understood(
+                response,
+                f"orders without {self.shape.cursor_path} come before those with one",
+                "the sort in sources.orders.params",
+            )
+        self._move_to(last, left=None)
+        self._edge = last
+
+    def _skip_nothing(self, response: Response, at: int, total: int) -> None:
+        """On to what is behind the row that was read again; without it, to the first row once more."""
+        if self._overlaps and self._keys == [self._last_key]:
+            self._overlaps = False
+            self.offset = at + 1
+        else:
+            self._disagree(response, len(self._tied), total, READ_AGAIN)
+            self.offset = 0
+
+    def _see(self, ties: list[str]) -> None:
+        """Note orders of the timestamp."""
+        known = len(self._tied)
+        self._tied.update(ties)
+        self._found_more = self._found_more or len(self._tied) > known
+
+    def _mismatch(self) -> None:
+        """A row has moved away, or the rows come in another order each time."""
+        self._confirms = False
+        self._mismatches += 1
+        self._overlaps = self._mismatches <= READ_AGAIN
+
+    def _leave_ties(self) -> None:
+        """On to the next timestamp. Orders without one come last, so that nothing follows them."""
+        if self._undated:
+            self._has_next_page = False
+        else:
+            self._move_to(self._start + self._step, left=0)  # the next page tells
+
+    def _move_to(self, start: datetime, left: int | None) -> None:
+        """On to a later start, unless the window ends there, or what is left is for others to read."""
+        end = self._window.end
+        if (end is not None and start >= end) or self.windows.cut(
+            self._window, self._since or start, start, self._read, left
+        ):
+            self._has_next_page = False
+        else:
+            self._go_to(start)
+
+    def _go_to(self, start: datetime) -> None:
+        self._start = start
+        self._start_text = self._text(start)
+        self.offset = 0
+        self._edge = None
+        self._undated = False
+        self._overlaps = True
+        self._mismatches = 0
+        self._last_key = None
+        self._tied = set()
+        self._found_more = False
+        self._quiet_passes = 0
+        self._repeats = 0
+        self._first_keys = []
+        self._confirms = False
+
+    def _judge_total(self, total: int | None, rows: int) -> None:
+        """Asked again for one order only: the number of orders stays, the size of a page does not; unless
+        the page is as large as before."""
+        assert self._probed is not None
+        before, last = self._probed
+        self._probed = None
+        if total is not None and total > max(1, rows):
+            self.shape.total_is_trusted = True
+            if total <= before and before < self.paging.page_size:
+                self._has_next_page = False
+                return
+        else:
+            self.shape.reports_total = False
+        self._continue_from(last, before, None)
+
+    def _judge_sort(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """Whether nothing is older than the first page, whose orders share one timestamp: so it is with
+        the oldest and with the newest of them all, and what is older would be left behind."""
+        assert self._unproven is not None
+        last, seen, left = self._unproven
+        if not rows and total:
+            self._disagree(response, 0, total, READ_AGAIN)  # empty by mistake: ask again
+            return
+        self._unproven = None
+        if not any(last - time >= self._step for time in times):
+            self.shape.sort_is_trusted = True
+            self._continue_from(last, seen, left)
+            return
+        self._found_older += 1
+        if self._found_older > READ_AGAIN:
+            raise self._not_sorted(response)
+        self._go_to(self._start)  # it may have become visible a moment ago: then it comes first now
+
+    def _not_sorted(self, response: Response) -> ResponseNotUnderstood:
+        return self.shape.not_understood(
+            response,
+            f"its orders are not sorted by {self.shape.cursor_path}",
+            'the sort in sources.orders.params, or set sources.orders.paging = "offset"',
+        )
+
+    def _looks_behind_edge(self, times: list[datetime]) -> bool:
+        """Whether to ask once more from one step earlier: the row the window now starts with is not
+        on the page. Either it has just changed, or the API excludes the start, and then the others
+        of its timestamp are missing as well."""
+        assert self._edge is not None
+        is_there = self._edge in times
+        if self._probes_edge:
+            self._probes_edge = False
+            self._excludes_start = is_there
+            self._start_text = self._text(self._start)
+        elif not is_there and not self._excludes_start:
+            self._probes_edge = True
+            self._start_text = write_time(self._edge - self._step, self._format)
+            return True
+        self._edge = None
+        return False
+
+    def _trust_filter(self, times: list[datetime]) -> None:
+        """A filter that reads dates in another time zone leaves out what is dated close to the start."""
+        start = read_time(self._start_text, self._format)
+        if times and times[0] - start < max(SMALLEST_OFFSET, 3 * self._step):
+            self.shape.filter_is_trusted = True
+
+    def _seek(self) -> None:
+        """Ask for an order that was read, by its date, if no page has shown so far that the filter reads
+        dates as they are written. One in the middle: those that come first are the likeliest to change."""
+        self._has_next_page = True
+        self._sought = self._dated[len(self._dated) // 2]
+        self._go_to(self._sought - self._step)
+
+    def _judge_filter(
+        self, response: Response, rows: list[Any], times: list[datetime], total: int | None
+    ) -> None:
+        """Whether the order that was asked for is there. If not, it may just have changed, or be gone."""
+        if not rows and total:
+            self._disagree(response, 0, total, READ_AGAIN)  # empty by mistake: ask again
+            return
+        self._trust_filter(times)
+        if self.shape.filter_is_trusted or (not times and self._window.end is not None):
+            self._has_next_page = False
+            return
+        self._sought_in_vain += 1
+        if self._sought_in_vain >= ASK_AGAIN:
+            raise self.shape.not_understood(
+                response,
+                f"its filter leaves out orders that are dated from {self._start_text} on and that an "
+                "answer before held, as if it read dates in another time zone",
+                "the filter in sources.orders.params, or sources.orders.cursor_format",
+            )
+        self._dated = times or self._dated
+        self._seek()
+
+    def _text(self, time: datetime) -> str:
+        """A time as the start of a window that includes it."""
+        return write_time(time - self._step if self._excludes_start else time, self._format)
+
+    def _is_tied(self, value: Any) -> bool:
+        try:
+            return self._text(read_time(value, self._format)) == self._start_text
+        except UnreadableTime:
+            return True
+
+    def _times(self, response: Response, rows: list[Any]) -> list[datetime]:
+        """The times of a page. Orders without a readable one do not move the window.
+
+        Compared as precisely as requests are written, but at least to the second: an API that is
+        asked in seconds may sort in seconds, though its answers hold milliseconds.
+        """
+        step = min(self._step, ONE_SECOND)
+        start = read_time(self._start_text, self._format)
+        end = self._window.end
+        times: list[datetime] = []
+        for row in rows:
+            try:
+                time = read_time(value_at(row, self.shape.cursor_path), self._format)
+            except UnreadableTime:
+                continue
+            if times and times[-1] - time >= step:
+                raise self._not_sorted(response)
+            if not times and start - time >= self._step:
+                raise self.shape.not_understood(
+                    response,
+                    f"it holds orders from before the window's start, {self._start_text}",
+                    'the filter in sources.orders.params, or set sources.orders.paging = "offset"',
+                )
+            if (
+                end is not None
+                and self.windows.can_end
+                and time - end >= max(self._step, ONE_SECOND)
+            ):
+                raise self.shape.not_understood(
+                    response,
+                    f"it holds orders from behind the window's end, {write_time(end, self._format)}",
+                    "the parameter in sources.orders.params that holds {end}, or take it out if the "
+                    "API has none",
+                )
+            times.append(time)
+        return times
