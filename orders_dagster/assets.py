@@ -135,7 +135,8 @@ def failing_in_words() -> Iterator[None]:
 def materialization_metadata(result: Synchronisation) -> dict[str, Any]:
     """What a materialization reports. Numbers are numbers, so that the page plots them."""
     tables = orders_tables(result.schema)
-    return {
+    gone = {READ_AGAIN: f"everything: {', '.join(result.was_gone)} was gone"}
+    return (gone if result.was_gone else {}) | {
         "orders_loaded": result.loaded,
         "orders_new": result.new,
         "orders_updated": result.updated,

@@ -62,6 +62,8 @@ class Synchronisation:
         warehouse: where the tables are; a file's path, or the destination and dataset.
         seen_but_not_loaded: the keys of orders that were rejected, or are in the warehouse in a newer
             version.
+        was_gone: the tables, and columns as `table.column`, that were not in the warehouse any more:
+            everything was read.
     """
 
     loaded: int
@@ -83,6 +85,7 @@ class Synchronisation:
     schema: dlt.Schema | None
     warehouse: str
     seen_but_not_loaded: frozenset[int | str] = frozenset()
+    was_gone: tuple[str, ...] = ()
 
 
 def synchronise(
@@ -252,6 +255,7 @@ class _Run:
             schema=self._pipeline.schemas.get(ORDERS),
             warehouse=where(self._pipeline, self._client),
             seen_but_not_loaded=frozenset(self._rows.not_loaded),
+            was_gone=tuple(self._gone),
         )
 
     def _counts(self) -> tuple[int, int, datetime | None]:

@@ -98,7 +98,7 @@ def _replay_job(since: datetime, checks: OpDefinition, report: OpDefinition) -> 
             if span is None:
                 raise SpanRefused("choose a month, or write its start into the Launchpad")
             result = synchronise(read_settings(), context.log.info, span=span)
-        metadata = materialization_metadata(result) | {READ_AGAIN: str(span)}
+        metadata = {READ_AGAIN: str(span)} | materialization_metadata(result)
         context.log_event(AssetMaterialization(ORDERS_KEY, metadata=metadata))
 
     return _job(

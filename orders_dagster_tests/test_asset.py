@@ -18,6 +18,7 @@ from dagster import (
 
 import orders_dagster.progress
 from orders_dagster.definitions import build_defs, defs
+from orders_dagster.records import loads_in
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -79,6 +80,25 @@ def test_a_materialization_reports_its_numbers_as_numbers(
         assert first[step] > 0
     plotted = {name for name, value in first.items() if isinstance(value, (int, float))}
     assert {"orders_loaded", "lag_seconds", "bytes", "load_seconds"} <= plotted
+
+
+def test_a_rebuilding_says_so_and_nothing_of_the_usual_volume(
+    project: Project, shop: OpenShop, instance: DagsterInstance
+) -> None:
+    """All orders are new to the table, and none to the shop: for a month the check would be wrong."""
+    shop(orders=50)
+    reported(materialize(instance))
+    loaded_at = datetime.now(UTC)
+    project.execute("DROP TABLE ecommerce.orders__items")
+    rebuilt = reported(materialize(instance))
+    idle = reported(materialize(instance))
+
+    assert rebuilt["orders_new"] == 50
+    assert rebuilt["read_again"] == "everything: orders__items was gone"
+    assert "read_again" not in idle
+    loads = loads_in(instance, loaded_at, datetime.now(UTC))
+    assert loads is not None
+    assert [load.orders for load in loads] == [0]
 
 
 def test_a_materialization_shows_the_columns_of_the_tables(
