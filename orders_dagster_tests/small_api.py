@@ -37,6 +37,8 @@ class Api:
 
     Attributes:
         also: headers of every answer.
+        redirect: where every answer redirects to.
+        login_page: the path of a page of HTML that every other path redirects to.
         seconds_ahead: what its clock is wrong by.
     """
 
@@ -44,6 +46,7 @@ class Api:
         self.asked: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.redirect: str | None = None
+        self.login_page: str | None = None
         self.also: dict[str, str] = {}
         self.seconds_ahead = 0.0
         api = self
@@ -53,6 +56,9 @@ class Api:
             disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's nod
 
             def do_GET(self) -> None:
+                if api.login_page:
+                    self._lead_to_login(api.login_page)
+                    return
                 query = dict(parse_qsl(urlsplit(self.path).query))
                 api.asked.append(query)
                 api.headers.append(dict(self.headers))
@@ -73,6 +79,16 @@ class Api:
                 if api.redirect:
                     self.send_header("Location", api.redirect)
                 self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _lead_to_login(self, page: str) -> None:
+                is_there = self.path == page
+                content = b"<title>Log in</title>" if is_there else b""
+                self.send_response(200 if is_there else 302)
+                self.send_header("Location", page)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

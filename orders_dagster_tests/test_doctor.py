@@ -487,6 +487,32 @@ def test_no_token(
     assert "s3cret" not in found.output
 
 
+def test_an_end_that_is_refused_is_named(project: Project, shop: Callable[..., Shop]) -> None:
+    """The first page needs none, so that it is met only when windows are cut."""
+    shop(orders=300)
+    ends = {"modified_since": "{start}", "until": "{end}", "sort": "last_modified_date"}
+    project.set(params=ends)
+
+    found = examine_api_only()
+
+    assert found.wrong == {"end excluded": "FAIL"}
+    assert "with until, it answers 400" in found.probes["end excluded"]["message"]
+    assert found.probes["end excluded"]["settings"][0] == "sources.orders.params"
+
+
+def test_a_page_for_people_is_no_page_of_orders(serve: Callable[..., Api]) -> None:
+    """Whoever is not logged in is often led to where people log in: 200, and HTML."""
+    api = serve()
+    api.login_page = "/login"
+
+    found = examine_api_only()
+
+    assert found.wrong == {"one page": "FAIL"} | dict.fromkeys(NEEDS_A_PAGE, "SKIP")
+    message = found.probes["one page"]["message"]
+    assert f"it redirects to {api.url}/login, as to a login" in message
+    assert "no JSON (text/html)" in message
+
+
 STRICT = {"modified_since": "{start}", "modified_before": "{end}", "sort": "last_modified_date"}
 
 

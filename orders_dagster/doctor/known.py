@@ -7,6 +7,7 @@ to be one finding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -184,12 +185,23 @@ class Known:
         except OrdersError:
             # Its message may hold the dates of the window.
             last = self.wire.last
-            status = last.status
-            what = "its answer is no JSON" if status and status < 300 else last.what_happened()
-            if status and 300 <= status < 400:
-                what = f"it redirects to another address ({status})"
+            what = self._what_came()
             self._connect_again()
-            raise Unanswered(what, status) from None
+            raise Unanswered(what, last.status) from None
+
+    def _what_came(self) -> str:
+        """What the last answer is, that is no page; in words, without what it says."""
+        last = self.wire.last
+        if not last.status or last.status >= 400:
+            return last.what_happened()
+        if last.status >= 300:
+            return f"it redirects to another address ({last.status})"
+        kind = re.match(r"[\w.+/-]{1,50}", last.headers.get("Content-Type", ""))
+        what = f"its answer is no JSON ({kind[0] if kind else 'no content type'})"
+        elsewhere = [e.status for e in self.wire.exchanges if e.url != last.url]
+        if elsewhere and elsewhere[-1] in (301, 302, 303, 307, 308):
+            return f"it redirects to {self.redact(last.url)}, as to a login, and {what}"
+        return what
 
     # --- what is on the pages
 

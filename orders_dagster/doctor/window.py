@@ -13,7 +13,7 @@ from requests import Response
 
 from orders_dagster.api.query import END, START, templates
 from orders_dagster.api.seek import LONGEST_OVERLAP
-from orders_dagster.doctor.finding import Finding, Unjudged, fail, named, ok, warn
+from orders_dagster.doctor.finding import Finding, Unanswered, Unjudged, fail, named, ok, warn
 from orders_dagster.doctor.known import Known, floor
 
 ONE_SECOND = timedelta(seconds=1)
@@ -174,7 +174,10 @@ def end_excluded(known: Known) -> Finding:
     if not _can_end(known):
         raise Unjudged("no parameter holds {end}: windows are read one after another")
     names, edges = _holding(known, END), known.edges
-    bounded = known.bounded()
+    try:
+        bounded = known.bounded()
+    except Unanswered as what:
+        raise Unanswered(f"with {names}, {what}", what.status) from None
     times = [known.floor(time) for time in known.times(bounded)]
     behind = sum(time > edges.end for time in times)
     if behind:
