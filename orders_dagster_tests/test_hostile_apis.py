@@ -233,6 +233,30 @@ def test_an_offset_that_ends_somewhere_within_ties_is_noticed(
         project.synchronise()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+@pytest.mark.parametrize("orders", [10, 90])
+def test_an_offset_that_counts_pages_is_noticed(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    orders: int,
+    paging: str,
+    first: int,
+) -> None:
+    """It does where it is a "page" by name; most orders would be left out, and no total tells."""
+
+    def answer(query: dict[str, str]) -> Answer:
+        at = max(0, int(query["offset"]) - first)
+        return page(ties, query | {"offset": str(at * int(query["limit"]))})
+
+    ties = [order(n, 5) for n in range(orders)]
+    serve(answer)
+    project.set(total_path="", paging=paging)
+
+    with pytest.raises(ResponseNotUnderstood, match="offset_param"):
+        project.synchronise()
+
+
 def test_a_page_of_one_order_within_ties_is_not_their_end(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

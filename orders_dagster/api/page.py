@@ -32,6 +32,7 @@ class PageShape:
         sort_is_trusted: set when a page has shown that the oldest order comes first.
         undated_leads: how often a page of orders without a date came before one with dates.
         ignores_offset: set when the API answers each offset with the same page.
+        offset_is_trusted: set when it has been seen to skip orders, not pages.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
 
@@ -47,6 +48,7 @@ class PageShape:
     sort_is_trusted: bool = False
     undated_leads: int = 0
     ignores_offset: bool = False
+    offset_is_trusted: bool = False
 
     @classmethod
     def of(cls, settings: OrdersSettings, redact: Callable[[str | None], str]) -> PageShape:

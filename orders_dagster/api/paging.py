@@ -26,6 +26,9 @@ from orders_dagster.windows import Window, Windows
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
 
+TRIED_OFFSET = 2
+"""What an offset is tried with before it is needed: as a page, the first or the second are none of it."""
+
 WINDOW = "orders_dagster_window"
 """The parameter that tells a paginator which window it reads; taken out before anything is sent."""
 
@@ -48,6 +51,36 @@ class Paging:
     stop: Callable[[Exception], None]
 
 
+class OffsetTrial:
+    """Whether the offset skips as many orders as it says, told from a page and the same two orders on.
+
+    If it counts pages, the second one holds none of the first one's orders. So it may be where orders
+    come in another order each time; hence the first page is read again, and has to be much the same.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        self._first = keys
+        self._reads_first = False
+        self._misses = 0
+
+    @property
+    def offset(self) -> int:
+        """What to ask for next."""
+        return 0 if self._reads_first else TRIED_OFFSET
+
+    def judge(self, keys: list[str]) -> bool | None:
+        """A verdict on the page that was asked for; None if there has to be another one."""
+        shared = len({*keys} & {*self._first})
+        if not self._reads_first:
+            self._reads_first = not shared
+            return True if shared else None
+        self._reads_first = False
+        if 2 * shared < len(self._first):
+            return True  # nobody can tell
+        self._misses += 1
+        return False if self._misses > READ_AGAIN else None
+
+
 class OrdersPaginator(BasePaginator):
     """What both ways of paging share: checking, counting, and giving up when pages never add up."""
 
@@ -62,6 +95,7 @@ class OrdersPaginator(BasePaginator):
         self._disagreements = 0
         self._keys: list[str] = []
         self._held = ""
+        self._trial: OffsetTrial | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OrdersPaginator:
         """A new one for another window."""
@@ -76,7 +110,7 @@ class OrdersPaginator(BasePaginator):
         start, end = self._span()
         params = in_window(self.paging.params, start, end, self.shape.cursor_format)
         params[self.paging.limit_param] = str(self.paging.page_size)
-        params[self.paging.offset_param] = str(self.offset)
+        params[self.paging.offset_param] = str(self._trial.offset if self._trial else self.offset)
         request.params = params
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
@@ -94,6 +128,11 @@ class OrdersPaginator(BasePaginator):
             self.shape.reports_total, total = False, None
         self.windows.page(len(rows), total)
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
+        if self._trial is not None:
+            self._judge_offset(response, identities(keys, self._trial.offset))
+            rows.clear()  # they are read at their place
+            return
+        was_first = self.offset == 0
         # Orders without an id are told apart by what they hold.
         held = repr(rows) if set(keys) == {"None"} else ""
         is_repeated = self.offset > 0 and bool(rows) and (keys, held) == (self._keys, self._held)
@@ -101,11 +140,21 @@ class OrdersPaginator(BasePaginator):
         self._turn_page(response, rows, total, is_repeated)
         if not self._has_next_page:
             self.windows.read(self._window)
+        elif was_first and self.offset > TRIED_OFFSET and not self.shape.offset_is_trusted:
+            self._trial = OffsetTrial(identities(keys, 0))
 
-    def _identities(self, at: int) -> list[str]:
-        """What tells the rows of the page apart, which starts at an offset: those without an id by
-        their place."""
-        return [key if key != "None" else f"{at + n} of none" for n, key in enumerate(self._keys)]
+    def _judge_offset(self, response: Response, keys: list[str]) -> None:
+        assert self._trial is not None
+        is_well = self._trial.judge(keys)
+        if is_well is False:
+            raise self.shape.not_understood(
+                response,
+                f"at offset {TRIED_OFFSET} it holds no order of its first page, as if it counted pages",
+                "sources.orders.offset_param to a parameter that skips as many orders as it says",
+            )
+        if is_well:
+            self.shape.offset_is_trusted = True
+            self._trial = None
 
     def _start_window(self) -> None:
         """Go to the start of the window."""
@@ -135,6 +184,11 @@ class OrdersPaginator(BasePaginator):
         )
 
 
+def identities(keys: list[str], at: int) -> list[str]:
+    """What tells the rows of the page at an offset apart: those without an id, their place."""
+    return [key if key != "None" else f"{at + n} of none" for n, key in enumerate(keys)]
+
+
 class OffsetPaginator(OrdersPaginator):
     """Steps by the rows received, and holds the orders seen against the total."""
 
@@ -144,20 +198,23 @@ class OffsetPaginator(OrdersPaginator):
         self._has_begun = False
         self._largest = 0
 
+    def _read_page(self, response: Response, rows: list[Any]) -> None:
+        if self._has_begun:
+            self.windows.comes_in_parts()  # dlt hands on each page by itself
+        self._has_begun = True
+        super()._read_page(response, rows)
+
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
         if is_repeated and not (is_all and len(self._seen) >= (total or 0)):
             raise self._offset_is_ignored(response)
-        if self._has_begun:
-            self.windows.comes_in_parts()  # dlt hands on each page by itself
-        self._has_begun = True
         if is_repeated:  # behind the end, some answer with the last page
             rows.clear()
             self._has_next_page = False
             return
-        self._seen.update(self._identities(self.offset))
+        self._seen.update(identities(self._keys, self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
         self._largest = max(self._largest, len(rows))

@@ -12,7 +12,7 @@ from typing import Any
 
 from requests import Request, Response
 
-from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
+from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging, identities
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import ResponseNotUnderstood
 from orders_dagster.windows import Windows
@@ -103,6 +103,8 @@ class SeekPaginator(OrdersPaginator):
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
+        if self._trial is not None:
+            return
         if self._probed is not None or self._unproven is not None:
             request.params[self.paging.limit_param] = "1"
         if self._overlaps and self.offset:
@@ -199,7 +201,7 @@ class SeekPaginator(OrdersPaginator):
         self._overlaps = self._overlaps and self._largest > 1
         self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
         self._first_keys = self._keys
-        self._see(self._identities(0))
+        self._see(identities(self._keys, 0))
 
     def _turn_page_of_ties(
         self,
@@ -221,7 +223,7 @@ class SeekPaginator(OrdersPaginator):
             return
         ties = [
             identity
-            for identity, row in zip(self._identities(at), rows, strict=True)
+            for identity, row in zip(identities(self._keys, at), rows, strict=True)
             if self._is_tied(value_at(row, self.shape.cursor_path))
         ]
         self._see(ties)
