@@ -304,22 +304,23 @@ def test_a_last_page_that_comes_again_behind_the_end_is_the_end(
 
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
+NO_END = {"params": {"modified_since": "{start}"}}
 EACH_MINUTE = [order(n, 60 * n) for n in range(180)]
 
 
 @pytest.mark.parametrize("minutes", [30, 600])
 @pytest.mark.parametrize("page_size", [4, 120, 500])
-@pytest.mark.parametrize("params", [{}, {"modified_since": "{start}"}], ids=["", "without an end"])
+@pytest.mark.parametrize("params", [{}, NO_END], ids=["", "without an end"])
 def test_a_filter_that_reads_dates_in_another_zone_is_noticed(
     project: Project,
     serve: Callable[[Answering], Api],
     minutes: int,
     page_size: int,
-    params: dict[str, str],
+    params: dict[str, Any],
 ) -> None:
     """It leaves out what is dated behind the start of each window, and every page looks well."""
     serve(lambda query: page(EACH_MINUTE, query, zone=timedelta(minutes=minutes)))
-    project.set(page_size=page_size, **({"params": params} if params else {}))
+    project.set(page_size=page_size, **params)
 
     with pytest.raises(ResponseNotUnderstood, match="in another time zone|the window's end"):
         project.synchronise()
@@ -374,25 +375,31 @@ def test_orders_that_come_newest_first_are_noticed(
 
 @pytest.mark.parametrize("total_path", ["total", ""])
 @pytest.mark.parametrize(("page_size", "newest"), [(4, 4), (4, 5), (200, 250)])
+@pytest.mark.parametrize("params", [{}, NO_END], ids=["", "without an end"])
 def test_orders_that_come_newest_first_are_noticed_behind_a_page_of_one_timestamp(
     project: Project,
     serve: Callable[[Answering], Api],
     page_size: int,
     newest: int,
     total_path: str,
+    params: dict[str, Any],
 ) -> None:
     """A bulk change fills the first page, which shows no order of its own: what is older is behind it."""
     orders = ONE_PER_SECOND + [order(100 + n, 900) for n in range(newest)]
     serve(lambda query: page(orders, query, descending=True))
-    project.set(page_size=page_size, total_path=total_path)
+    project.set(page_size=page_size, total_path=total_path, **params)
 
     with pytest.raises(ResponseNotUnderstood, match="not sorted by last_modified_date"):
         project.synchronise()
 
 
 @pytest.mark.parametrize("how", [{}, {"includes_end": True}, {"excludes_start": True}])
+@pytest.mark.parametrize("params", [{}, NO_END], ids=["", "without an end"])
 def test_a_first_page_of_one_timestamp_is_no_mistake(
-    project: Project, serve: Callable[[Answering], Api], how: dict[str, Any]
+    project: Project,
+    serve: Callable[[Answering], Api],
+    how: dict[str, Any],
+    params: dict[str, Any],
 ) -> None:
     """The shop was filled by an import, and nothing is older; but for one that becomes visible late."""
     orders = [order(100 + n, 900) for n in range(6)] + [order(n, 901 + n) for n in range(9)]
@@ -403,10 +410,12 @@ def test_a_first_page_of_one_timestamp_is_no_mistake(
         return page(orders, query, **how)
 
     api = serve(answer)
+    project.set(**params)
 
     project.synchronise()
 
-    assert loaded(project) == {one["order_id"] for one in orders}
+    late = {99} if params else set()  # what cannot be asked for is read by the next run
+    assert loaded(project) == {one["order_id"] for one in orders} - late
 
 
 @pytest.mark.parametrize("total_path", ["total", ""])

@@ -7,6 +7,7 @@ a start that is excluded, a total that is none, ties that come in another order 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,6 +45,23 @@ would show them again at the start of every page."""
 ASK_AGAIN = 3
 """How many orders have to be left out by a filter that was asked for them, one after the other, before it
 is said to read dates otherwise: each may have changed a moment ago."""
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """A first page whose orders share one timestamp, of which it has to be seen that nothing is older.
+
+    Attributes:
+        last: the timestamp.
+        keys: the ids of its orders.
+        left: how many orders there are behind it, None if the API does not say.
+        offset: where to look, if a request cannot name the end of a window.
+    """
+
+    last: datetime
+    keys: list[str]
+    left: int | None
+    offset: int
 
 
 class SeekPaginator(OrdersPaginator):
@@ -86,7 +104,7 @@ class SeekPaginator(OrdersPaginator):
         self._dated: list[datetime] = []  # the last page that held orders with a date
         self._sought: datetime | None = None  # one of them, which is asked for again
         self._sought_in_vain = 0
-        self._unproven: tuple[datetime, int, int | None] | None = None  # nothing may be older
+        self._unproven: Unproven | None = None
         self._found_older = 0
 
     def _start_window(self) -> None:
@@ -97,15 +115,17 @@ class SeekPaginator(OrdersPaginator):
         self._go_to(start - self._step if overlaps else start)
 
     def _span(self) -> tuple[str, str | None]:
-        if self._unproven is not None:
-            return self._start_text, write_time(self._unproven[0], self._format)
+        if self._unproven is not None and self.windows.can_end:
+            return self._start_text, write_time(self._unproven.last, self._format)
         return self._start_text, super()._span()[1]
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
         if self._trial is not None:
             return
-        if self._probed is not None or self._unproven is not None:
+        if self._unproven is not None and not self.windows.can_end:
+            request.params[self.paging.offset_param] = str(self._unproven.offset)
+        elif self._probed is not None or self._unproven is not None:
             request.params[self.paging.limit_param] = "1"
         if self._overlaps and self.offset:
             request.params[self.paging.offset_param] = str(self.offset - 1)
@@ -189,8 +209,8 @@ class SeekPaginator(OrdersPaginator):
     def _continue_from(self, last: datetime | None, seen: int, left: int | None) -> None:
         """On to the last row read, or into its ties if it is the start already."""
         if last is not None and self._text(last) != self._start_text:
-            if not self.shape.sort_is_trusted and self.windows.can_end:
-                self._unproven = last, seen, left
+            if not self.shape.sort_is_trusted:
+                self._unproven = Unproven(last, self._keys, left, offset=seen)
                 return
             self._disagreements = 0
             self._move_to(last, left)
@@ -354,16 +374,21 @@ class SeekPaginator(OrdersPaginator):
         self, response: Response, rows: list[Any], times: list[datetime], total: int | None
     ) -> None:
         """Whether nothing is older than the first page, whose orders share one timestamp: so it is with
-        the oldest and with the newest of them all, and what is older would be left behind."""
+        the oldest and with the newest of them all, and what is older would be left behind. Asked for what
+        ends there; or, where nothing can, for what comes behind the page, as long as it is as old."""
         assert self._unproven is not None
-        last, seen, left = self._unproven
-        if not rows and total:
+        first, offset = self._unproven, 0 if self.windows.can_end else self._unproven.offset
+        if not rows and total is not None and total > offset:
             self._disagree(response, 0, total, READ_AGAIN)  # empty by mistake: ask again
             return
         self._unproven = None
-        if not any(last - time >= self._step for time in times):
+        if not any(first.last - time >= self._step for time in times):
+            is_as_old = offset and times and times[-1] - first.last < self._step
+            if is_as_old and self._keys != first.keys:
+                self._unproven = replace(first, offset=offset + len(rows))
+                return
             self.shape.sort_is_trusted = True
-            self._continue_from(last, seen, left)
+            self._continue_from(first.last, len(first.keys), first.left)
             return
         self._found_older += 1
         if self._found_older > READ_AGAIN:
