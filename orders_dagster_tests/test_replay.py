@@ -94,6 +94,22 @@ def test_a_span_is_read_again_and_nothing_else(project: Project, shop: OpenShop)
     assert project.orders() == expected(store.orders())
 
 
+def test_a_month_that_is_read_after_the_dataset_was_dropped_hides_no_other(
+    project: Project, shop: OpenShop
+) -> None:
+    """Whatever moved the watermark then would leave the other months out for good."""
+    store = shop(orders=0)
+    store.put(*months())
+    project.synchronise()
+    project.execute("DROP SCHEMA ecommerce CASCADE")
+
+    project.synchronise(span=MARCH)
+
+    assert {str(key)[0] for key in project.orders()} == {"3"}
+    project.synchronise()
+    assert project.orders() == expected(store.orders())
+
+
 @pytest.mark.parametrize("excludes_start", [False, True])
 def test_a_span_holds_its_start_and_not_its_end(
     project: Project, serve: Callable[[Answering], Api], excludes_start: bool
