@@ -303,6 +303,25 @@ def test_a_last_page_that_comes_again_behind_the_end_is_the_end(
     assert loaded(project) == set(range(len(ONE_PER_SECOND)))
 
 
+def test_a_last_page_that_comes_again_since_an_order_came_before_it_is_no_mistake(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """What becomes visible late pushes the last order on, to where the reader looks next."""
+    orders = [order(n, n) for n in range(1, 6)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "5" and len(orders) == 5:
+            orders.append(order(0, 0))
+        return page(orders, query)
+
+    serve(answer)
+    project.set(paging="offset", total_path="")
+
+    project.synchronise()
+
+    assert loaded(project) >= set(range(1, 6))
+
+
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NO_END = {"params": {"modified_since": "{start}"}}
 EACH_MINUTE = [order(n, 60 * n) for n in range(180)]

@@ -197,6 +197,7 @@ class OffsetPaginator(OrdersPaginator):
         self._seen: set[str] = set()
         self._has_begun = False
         self._largest = 0
+        self._repeats = 0
 
     def _read_page(self, response: Response, rows: list[Any]) -> None:
         if self._has_begun:
@@ -208,12 +209,14 @@ class OffsetPaginator(OrdersPaginator):
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
     ) -> None:
         is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
-        if is_repeated and not (is_all and len(self._seen) >= (total or 0)):
-            raise self._offset_is_ignored(response)
-        if is_repeated:  # behind the end, some answer with the last page
-            rows.clear()
+        if is_repeated and is_all and len(self._seen) >= (total or 0):
+            rows.clear()  # behind the end, some answer with the last page
             self._has_next_page = False
             return
+        # Once it may come again: an order before it has made room for another.
+        self._repeats = self._repeats + 1 if is_repeated else 0
+        if self._repeats > READ_AGAIN:
+            raise self._offset_is_ignored(response)
         self._seen.update(identities(self._keys, self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
