@@ -4,10 +4,14 @@ change, and nothing else."""
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -960,6 +964,26 @@ def test_the_paths_of_personal_data_are_no_secret(
     (key,) = [key for key in shown if key.startswith("personal_data.")]
     assert shown[key]["value"] == "drop"
     assert shown[key]["source"] == "the environment variable SOURCES__ORDERS__PERSONAL_DATA"
+
+
+def test_a_person_who_watches_sees_how_far_it_is(serve: Callable[..., Api]) -> None:
+    """A bar on a terminal; a file or a log gets the verdicts only."""
+    serve()
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-c", "from orders_dagster.cli import main; main()", "doctor"]
+    with subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, env=os.environ | {"TERM": "xterm"}
+    ) as process:
+        os.close(inside)
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while some := os.read(terminal, 1 << 16):
+                shown += some
+    os.close(terminal)
+
+    assert process.returncode == 0, shown.decode()
+    assert f"19/{len(NAMES)}" in shown.decode()
+    assert f"19/{len(NAMES)}" not in CliRunner().invoke(main, ["doctor"]).output
 
 
 def test_the_help_shows_examples() -> None:

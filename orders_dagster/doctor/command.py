@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from orders_dagster.doctor.examine import examine_api, examine_destination, worst
+from orders_dagster.doctor.examine import NAMES, examine_api, examine_destination, worst
 from orders_dagster.doctor.finding import Finding, Verdict, counted
 from orders_dagster.doctor.known import Known
 from orders_dagster.doctor.resolved import Resolved, resolved, resolved_of_dlt
@@ -65,7 +67,7 @@ def command(as_json: bool) -> None:
         for name, finding in examine_api(known, starts):
             found[name] = finding
             _show(console, name, finding)
-        starts("warehouse")
+        starts("warehouse reached")
         with opened() as storage:
             of_dlt = resolved_of_dlt(storage)
             console.print()
@@ -89,12 +91,14 @@ def _refuse(error: SettingsError, as_json: bool) -> None:
 
 @contextmanager
 def _watched(console: Console) -> Iterator[Callable[[str], None]]:
-    """What is being asked, while a person watches."""
+    """How many probes have been asked, and which one is, while a person watches."""
     if not console.is_terminal or console.quiet:
         yield lambda name: None
         return
-    with console.status("") as status:
-        yield lambda name: status.update(name)
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    with ProgressBar(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(NAMES))
+        yield lambda name: progress.update(bar, completed=NAMES.index(name), description=name)
 
 
 def _show_settings(console: Console, settings: list[Resolved]) -> None:
