@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typing_extensions
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -114,20 +115,50 @@ from orders_dagster_tests.small_api import Answering, Api  # noqa: E402
 from orders_dagster_tests.world import Closing, Project, Shop  # noqa: E402
 
 
-def remember_which_types_are_secrets() -> None:
-    """A sixth of the tests' time: dlt asks it of each field in each place where a setting may be.
-
-    The answer depends on the type alone.
-    """
+def remember_what_depends_on_a_type_alone() -> None:
+    """A tenth of the tests' time: dlt asks it of each field in each place where a setting may be."""
+    from dlt.common import typing as types
+    from dlt.common import validation
     from dlt.common.configuration import is_secret_hint
+    from dlt.common.configuration.specs import base_configuration as specs
 
-    remembered = functools.cache(is_secret_hint)
+    for function in (
+        is_secret_hint,
+        specs.extract_inner_hint,
+        specs.is_hint_not_resolvable,
+        specs.is_valid_hint,
+        types.extract_type_if_modifier,
+        types.is_literal_type,
+        types.is_optional_type,
+        types.is_subclass,
+        types.is_union_type,
+    ):
+        remember(function)
+
+    @functools.cache
+    def fields_of(spec: type) -> dict[str, Any]:
+        return typing_extensions.get_type_hints(spec, vars(sys.modules[spec.__module__]))
+
+    setattr(validation, "get_type_hints", lambda spec, **_: fields_of(spec))  # noqa: B010
+
+
+def remember(function: Callable[..., Any]) -> None:
+    """Have all modules that know a function keep its answers."""
+    known = functools.cache(function)
+
+    @functools.wraps(function)
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return known(*args, **kwargs)
+        except TypeError:  # what cannot be hashed
+            return function(*args, **kwargs)
+
     for module in list(sys.modules.values()):
-        if vars(module).get("is_secret_hint") is is_secret_hint:
-            module.is_secret_hint = remembered  # type: ignore[attr-defined]
+        if vars(module).get(function.__name__) is function:
+            setattr(module, function.__name__, remembering)
 
 
-remember_which_types_are_secrets()
+remember_what_depends_on_a_type_alone()
 
 
 LONG = ("test_runbook", "test_page", "test_commands", "test_bench", "test_readme")

@@ -20,6 +20,7 @@ import random
 import unicodedata
 from array import array
 from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -194,6 +195,7 @@ def _ascii(name: str) -> str:
     return "".join(letter for letter in plain.lower() if letter.isalpha())
 
 
+@cache
 def _lines() -> list[tuple[str, int]]:
     """Each product in each quantity, with and without discount, as JSON and in cents."""
     lines = []
