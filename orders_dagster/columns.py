@@ -79,16 +79,14 @@ def widen_to_decimal(warehouse: Warehouse, decimals: Iterable[Column]) -> None:
     The destination is asked what they are, not dlt's schema: a load that was killed may have made a
     table that no schema tells of, and a fraction would be cut to fit its column.
     """
-    if kind_of(warehouse.pipeline) not in WIDENING:
+    wanted = set(decimals)
+    if not wanted or kind_of(warehouse.pipeline) not in WIDENING:
         return
-    columns: dict[str, set[str]] = {}
-    for table, column in decimals:
-        columns.setdefault(table, set()).add(column)
+    tables = sorted({table for table, _ in wanted})
     for dataset in (nullcontext(), warehouse.staging()):
         with dataset:
-            for table, names in columns.items():
-                for name in names & warehouse.whole_number_columns(table):
-                    warehouse.execute(_to_decimal(warehouse, table, name))
+            for table, name in sorted(wanted & warehouse.whole_number_columns(tables)):
+                warehouse.execute(_to_decimal(warehouse, table, name))
 
 
 def _to_decimal(warehouse: Warehouse, table: str, column: str) -> str:

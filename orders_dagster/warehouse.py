@@ -125,15 +125,16 @@ class Warehouse:
                 return []
             raise
 
-    def whole_number_columns(self, table: str) -> set[str]:
-        """The columns of whole numbers of a table, as it is now."""
+    def whole_number_columns(self, tables: Sequence[str]) -> set[tuple[str, str]]:
+        """The columns of whole numbers of some tables, as they are now, each with its table."""
         rows = self.query(
-            "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = %s AND table_name = %s AND lower(data_type) = 'bigint'",
+            "SELECT table_name, column_name FROM information_schema.columns "
+            f"WHERE table_schema = %s AND table_name IN ({', '.join(['%s'] * len(tables))}) "
+            "AND lower(data_type) = 'bigint'",
             self.client.dataset_name,
-            table,
+            *tables,
         )
-        return {str(name) for (name,) in rows}
+        return {(str(table), str(name)) for table, name in rows}
 
     def types(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """The columns of those tables that exist, with dlt's type of each. Asked of the destination."""
