@@ -432,7 +432,7 @@ def schema_stable(tables: Tables) -> Found | None:
         offenders=len(found),
         columns=Change._fields,
         sample=found[:SAMPLE],
-        description=f"{len(found)} changes since {since}."
+        description=f"{len(found):,} change{'s' * (len(found) != 1)} since {since}."
         if found
         else f"As they were at {since}."
         if last

@@ -35,4 +35,5 @@ class Progress:
         share = f", {min(self._rows / total, 1):.0%} of {total:,}" if total else ""
         seconds_left = (total - self._rows) / rate if total and rate else 0
         left = f", about {seconds_left / 60:.0f} min left" if seconds_left > 60 else ""
-        self._log(f"{verb} {self._rows:,} orders{share}, {rate:,.0f} per second{left}.")
+        orders = "order" if self._rows == 1 else "orders"
+        self._log(f"{verb} {self._rows:,} {orders}{share}, {rate:,.0f} per second{left}.")

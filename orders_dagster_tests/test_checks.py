@@ -342,6 +342,8 @@ def test_a_list_that_was_emptied_is_noticed_once(
     third = run_checks(instance)["schema_stable"]
 
     assert (second.passed, third.passed) == (False, True)
+    assert second.description is not None
+    assert second.description.startswith("1 change since 20")
     assert [list(row.data.values())[:3] for row in found(second)["sample"]] == [
         ["orders__items", "", "emptied"]
     ]
