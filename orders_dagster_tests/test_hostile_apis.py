@@ -257,6 +257,18 @@ def test_an_offset_that_counts_pages_is_noticed(
         project.synchronise()
 
 
+def test_a_full_page_of_ties_at_the_watermark_does_not_count_pages(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """The total is that of the page, as it would be if it were no total: so one order is asked for. That
+    page is not the first one, which the offset is tried with."""
+    serve(lambda query: page([order(n, 5) for n in range(5)], query))
+    project.set(page_size=5, lag_seconds=0)
+    project.synchronise()
+
+    assert project.synchronise().unchanged == 5
+
+
 def test_a_page_of_one_order_within_ties_is_not_their_end(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

@@ -141,7 +141,7 @@ class OrdersPaginator(BasePaginator):
         if not self._has_next_page:
             self.windows.read(self._window)
         elif was_first and self.offset > TRIED_OFFSET and not self.shape.offset_is_trusted:
-            self._trial = OffsetTrial(identities(keys, 0))
+            self._trial = OffsetTrial(identities(self._keys, 0))
 
     def _judge_offset(self, response: Response, keys: list[str]) -> None:
         assert self._trial is not None

@@ -100,7 +100,7 @@ class SeekPaginator(OrdersPaginator):
         self._since: datetime | None = None
         self._excludes_start = False
         self._probes_edge = False
-        self._probed: tuple[int, datetime | None] | None = None
+        self._probed: tuple[int, datetime | None, list[str]] | None = None
         self._dated: list[datetime] = []  # the last page that held orders with a date
         self._sought: datetime | None = None  # one of them, which is asked for again
         self._sought_in_vain = 0
@@ -201,7 +201,7 @@ class SeekPaginator(OrdersPaginator):
                     self._has_next_page = False
                     return
             elif len(rows) > 1:
-                self._probed = (total, last)
+                self._probed = (total, last, self._keys)
                 return
         left = total - len(rows) if total is not None and self.shape.total_is_trusted else None
         self._continue_from(last, len(rows), left)
@@ -359,7 +359,7 @@ class SeekPaginator(OrdersPaginator):
         """Asked again for one order only: the number of orders stays, the size of a page does not; unless
         the page is as large as before."""
         assert self._probed is not None
-        before, last = self._probed
+        before, last, self._keys = self._probed
         self._probed = None
         if total is not None and total > max(1, rows):
             self.shape.total_is_trusted = True
