@@ -19,7 +19,7 @@ from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.reconcile import Difference, compare
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
-from orders_dagster.tables import Counts
+from orders_dagster.tables import Counts, remove_orphans
 
 SUMS = (
     *("loaded", "new", "updated", "unchanged", "rejected"),
@@ -37,6 +37,7 @@ class Repair:
         spans: what was read again.
         runs: the synchronisations, the last one up to now.
         marked: orders marked deleted.
+        orphans: rows of child tables removed, whose order had been removed behind the project's back.
         not_compared: why nothing was compared, None if it was.
     """
 
@@ -44,6 +45,7 @@ class Repair:
     spans: tuple[Span, ...]
     runs: tuple[Synchronisation, ...]
     marked: int
+    orphans: int
     not_compared: str | None = None
 
     @property
@@ -89,17 +91,19 @@ def repair(
             runs.append(synchronise(settings, log, span=rest))
     runs.append(synchronise(settings, log))
     seen = {key for run in runs for key in run.seen_but_not_loaded}
-    marked = 0
+    with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
+        counts = Counts(warehouse, settings)
+        marked = sum(
+            # Later than their modification, which may be dated in the future.
+            counts.mark_deleted(one, began, seen, max(at, one.end))
+            for one in read
+        )
+        orphans = remove_orphans(warehouse, runs[-1].schema)
     if spans:
-        with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
-            counts = Counts(warehouse, settings)
-            marked = sum(
-                # Later than their modification, which may be dated in the future.
-                counts.mark_deleted(one, began, seen, max(at, one.end))
-                for one in read
-            )
         log(f"Marked deleted, since the shop no longer has them: {marked:,}.")
-    return Repair(differences, spans, tuple(runs), marked, obstacle)
+    if orphans:
+        log(f"Removed, since they belonged to no order: {orphans:,} items.")
+    return Repair(differences, spans, tuple(runs), marked, orphans, obstacle)
 
 
 def _unseen(

@@ -156,7 +156,7 @@ def span_of(start: str, end: str) -> Span | None:
 
 
 def repair_metadata(repaired: Repair) -> dict[str, Any]:
-    """What was compared, read again and marked."""
+    """What was compared, read again, marked and removed."""
     compared: dict[str, Any] = {}
     if repaired.not_compared is not None:
         compared["not_compared"] = repaired.not_compared
@@ -165,6 +165,7 @@ def repair_metadata(repaired: Repair) -> dict[str, Any]:
     return {
         READ_AGAIN: "; ".join(map(str, repaired.spans)) or "nothing",
         "marked_deleted": repaired.marked,
+        "orphans_removed": repaired.orphans,
         **compared,
     }
 

@@ -61,6 +61,25 @@ def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
         )
 
 
+def remove_orphans(warehouse: Warehouse, schema: dlt.Schema | None) -> int:
+    """Remove the rows of child tables whose order somebody has removed: no merge finds them any more, and
+    the order comes with rows of its own. Returns how many."""
+    if schema is None:
+        return 0
+    above, own = warehouse.column("_dlt_parent_id"), warehouse.column("_dlt_id")
+    removed = 0
+    for table in orders_tables(schema)[1:]:
+        parent = schema.tables[table].get("parent")
+        if parent is None or not warehouse.columns(table):
+            continue
+        child = warehouse.name(table)
+        orphans = f"FROM {child} WHERE {above} NOT IN (SELECT {own} FROM {warehouse.name(parent)})"
+        if count := int(warehouse.scalar(f"SELECT COUNT(*) {orphans}")):
+            warehouse.execute(f"DELETE {orphans}")
+            removed += count
+    return removed
+
+
 def _own_of(schema: dlt.Schema) -> tuple[str, str]:
     """The tables without which dlt knows neither the watermark nor what was loaded completely."""
     return schema.state_table_name, schema.loads_table_name

@@ -108,6 +108,26 @@ def test_orders_that_are_missing_are_found_and_come_back(project: Project, loade
     assert compared().differences == ()
 
 
+def test_items_whose_order_was_deleted_by_hand_go_with_the_repair(
+    project: Project, loaded: Shop
+) -> None:
+    """The order comes back with its items; those of before would be counted twice in every sum."""
+    loaded.put(order(7, tags=["new"], items=[{"line": 1, "serials": ["1", "2"]}]))
+    project.synchronise(span=Span(START, START + timedelta(days=1)))
+    items = "SELECT count(*) FROM ecommerce.orders__items"
+    before = project.scalar(items)
+    project.execute("DELETE FROM ecommerce.orders WHERE order_id IN ('A-0007', 'A-0500')")
+
+    result = repaired()
+
+    assert result.orphans == 2 + 1 + 2, "items, a tag, serials of an item"
+    assert project.scalar(items) == before
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__items__serials") == 2
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 1
+    assert project.orders() == expected(loaded.orders())
+    assert repaired().orphans == 0
+
+
 def test_orders_that_the_shop_deleted_are_marked_and_not_removed(
     project: Project, loaded: Shop
 ) -> None:
