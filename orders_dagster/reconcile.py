@@ -8,27 +8,35 @@ another version, nor one that is missing where another one is too many in the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from orders_dagster.api.count import ApiCounts, TotalOfThePage
+from orders_dagster.api.count import MOST_PAGES, ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
 from orders_dagster.cursor import floor, step_of
 from orders_dagster.pipeline import watermark
 from orders_dagster.rejections import MOST
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.span import Span
+from orders_dagster.span import EARLIEST, Span
 from orders_dagster.tables import Counts
 from orders_dagster.warehouse import Warehouse
 
 WINDOWS = 24
 """Windows to begin with, of as many orders each; each costs a request, by each run that compares."""
 
+NEARBY = 200
+"""How many steps of the cursor's format are looked at for one in which no order is dated."""
+
 MOST_REQUESTS = 200
 """Where a table has lost orders everywhere, the windows that differ are told as they are by then."""
+
+TOO_MANY_CHANGES = (
+    f"More than {MOST_PAGES} pages of orders were modified within the lag: raise page_size, or give "
+    "repair_orders a start."
+)
 
 
 @dataclass(frozen=True)
@@ -73,20 +81,24 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     if counts.rejections.are_too_many:
         return Comparison(not_compared=f"More than {MOST:,} orders wait in orders_rejected.")
     step = step_of(settings.cursor_format)
-    until = floor(newest - timedelta(seconds=settings.lag_seconds), step)
+    edge_at = _Edges(counts.times_in, step)
+    lag = timedelta(seconds=settings.lag_seconds)
+    until = edge_at.behind(newest - lag, within=lag / 2)
     parts = counts.equal_parts(WINDOWS, until)
-    spans = windows(settings.initial_value, parts, until, step)
+    spans = windows(settings.initial_value, map(edge_at, parts), until)
     if not spans:
         return Comparison(not_compared="Nothing older than the lag has been loaded yet.")
     api = ApiCounts(settings)
-    search = _Search(api.orders_in, counts.present_in, step, settings.page_size, settings.workers)
+    search = _Search(
+        api.orders_in, counts.present_in, edge_at, settings.page_size, settings.workers
+    )
     try:
         found = search.differences(spans)
         if found:
             # Orders that have changed since the load are in the warehouse where they were before.
             moved = api.changed_since(until)
             if moved is None:
-                return Comparison(not_compared="Orders change faster than they can be compared.")
+                return Comparison(not_compared=TOO_MANY_CHANGES)
             again = [_look_again(difference.span, api, counts, moved) for difference in found]
             found = [one for one in again if one is not None]
     except TotalOfThePage:
@@ -98,14 +110,43 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     return Comparison(tuple(found), orders, search.requests, undated=undated)
 
 
-def windows(
-    initial: datetime, parts: Sequence[datetime], until: datetime, step: timedelta
-) -> list[Span]:
-    """All time up to the last one: what is before the oldest order, and equal parts of the orders. No
-    order is dated where they meet, as a rule: not every API includes the start and excludes the end."""
-    edges = {initial, until, *(floor(time, step) - step for time in parts)}
-    ordered = sorted(edge for edge in edges if initial <= edge <= until)
+def windows(initial: datetime, edges: Iterable[datetime], until: datetime) -> list[Span]:
+    """All time up to the last one, cut at edges: what is before the oldest order, and the orders."""
+    all_edges = {initial, until, *edges}
+    ordered = sorted(edge for edge in all_edges if initial <= edge <= until)
     return [Span(start, end) for start, end in pairwise(ordered)]
+
+
+class _Edges:
+    """Where windows may meet: not every API includes the start of a window and excludes its end, so that an
+    order that is dated there would be in both windows, or in none.
+
+    Args:
+        times_in: the modification dates in a span.
+        step: the smallest difference between two times that a request can name.
+    """
+
+    def __init__(self, times_in: Callable[[Span], list[datetime]], step: timedelta) -> None:
+        self._times_in = times_in
+        self.step = step
+
+    def __call__(self, time: datetime) -> datetime:
+        """The last step up to a time in which no order is dated; that of the time itself, if there is none
+        nearby."""
+        at = floor(time, self.step)
+        steps = min(NEARBY, (at - EARLIEST) // self.step)
+        return self._free(at, [at - n * self.step for n in range(steps + 1)])
+
+    def behind(self, time: datetime, within: timedelta) -> datetime:
+        """The first such step from a time on: what comes before it is to be compared."""
+        at = floor(time, self.step)
+        steps = min(NEARBY, within // self.step)
+        return self._free(at, [at + n * self.step for n in range(steps + 1)])
+
+    def _free(self, otherwise: datetime, steps: list[datetime]) -> datetime:
+        near = Span(min(steps), max(steps) + self.step)
+        taken = {floor(one, self.step) for one in self._times_in(near)}
+        return next((step for step in steps if step not in taken), otherwise)
 
 
 def _obstacle(settings: OrdersSettings) -> str | None:
@@ -130,13 +171,13 @@ class _Search:
         self,
         in_api: Callable[[Span], int],
         in_warehouse: Callable[[Span], int],
-        step: timedelta,
+        edge_at: _Edges,
         enough: int,
         workers: int,
     ) -> None:
         self._in_api = in_api
         self._in_warehouse = in_warehouse
-        self._step = step
+        self._edge_at = edge_at
         self._enough = enough
         self._workers = workers
         self.requests = 0
@@ -166,10 +207,13 @@ class _Search:
     def _is_small(self, one: Difference) -> bool:
         return (
             max(one.in_api, one.in_warehouse) <= self._enough
-            or one.span.end - one.span.start < 2 * self._step
+            or one.span.end - one.span.start < 2 * self._edge_at.step
         )
 
     def _halves(self, one: Difference) -> list[Span]:
         span = one.span
-        middle = floor(span.start + (span.end - span.start) / 2, self._step)
-        return [Span(span.start, middle), Span(middle, span.end)]
+        middle = floor(span.start + (span.end - span.start) / 2, self._edge_at.step)
+        edge = self._edge_at(middle)
+        if edge <= span.start:
+            edge = middle
+        return [Span(span.start, edge), Span(edge, span.end)]

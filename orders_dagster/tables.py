@@ -144,6 +144,17 @@ class Counts:
         )
         return sorted(read_time(time) for (time,) in rows)
 
+    def times_in(self, span: Span) -> list[datetime]:
+        """The different modification dates in a span, UTC, of all orders in the table."""
+        if not self._exists:
+            return []
+        rows = self._warehouse.query(
+            f"SELECT DISTINCT {self._cursor} FROM {self._orders} "
+            f"WHERE {self._cursor} >= %s AND {self._cursor} < %s",
+            *map(self._warehouse.moment, (span.start, span.end)),
+        )
+        return [read_time(time) for (time,) in rows]
+
     def present_in(self, span: Span, without: Collection[int | str] = ()) -> int:
         """Orders modified in a span that the API is to have: those not marked deleted, and those that
         it marks itself, as of their modification. Also those that wait in `orders_rejected`."""

@@ -16,7 +16,7 @@ from orders_dagster.repair import Repair, joined, repair
 from orders_dagster.settings import read_settings
 from orders_dagster.span import Span
 from orders_dagster.warehouse import open_warehouse
-from orders_dagster_tests.small_api import Api
+from orders_dagster_tests.small_api import Answer, Api
 from orders_dagster_tests.test_replay import page
 from orders_dagster_tests.world import Project, Shop, expected
 
@@ -312,10 +312,18 @@ def test_an_api_that_cannot_be_compared_is_said_to_be(
     assert why in (compared().not_compared or "")
 
 
+@pytest.mark.parametrize("apart", [timedelta(hours=1), timedelta(milliseconds=1)])
 @pytest.mark.parametrize("how", ["excludes its start", "includes its end"])
-def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -> None:
+def test_an_api_with_other_edges_is_no_false_alarm(
+    project: Project, how: str, apart: timedelta
+) -> None:
     """Such an API is read completely, with the lag; a check that warns for ever is looked at by nobody."""
-    there = [order(n) for n in range(60)]
+    there = []
+    for n in range(60):
+        # A pause now and then, as there is in a shop that is not busy in every millisecond.
+        time = START + (n + n // 20) * apart
+        there.append(order(n, last_modified_date=time.isoformat(timespec="milliseconds")))
+    there.append(order(100))
 
     def answer(query: dict[str, str]) -> Any:
         moved = dict(query)
@@ -329,7 +337,7 @@ def test_an_api_with_other_edges_is_no_false_alarm(project: Project, how: str) -
         project.synchronise()
         found = compared()
 
-    assert len(project.orders()) == 60
+    assert len(project.orders()) == 61
     assert (found.differences, found.not_compared) == ((), None)
 
 
@@ -360,6 +368,39 @@ def test_a_bulk_change_of_more_than_a_page_is_no_false_alarm(
 
     assert compared().differences == ()
     assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 1001
+
+
+def test_what_is_missing_is_found_while_the_shop_changes_many_pages_of_others(
+    project: Project,
+) -> None:
+    """A busy shop changes more than a few pages within the lag, and goes on while they are read."""
+    orders = {n: order(n) for n in range(1000)}
+    changed: list[int] = []
+
+    def modify(n: int) -> None:
+        now = datetime.now(UTC) + timedelta(milliseconds=len(changed))
+        orders[n] = order(n, last_modified_date=now.isoformat(timespec="milliseconds"))
+        changed.append(n)
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(list(orders.values()), query)
+        if changed and "modified_before" not in query:
+            modify(changed[len(changed) - 300])
+        return found
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.set(page_size=20)
+        project.synchronise()
+        project.execute("DELETE FROM ecommerce.orders WHERE order_id = 'A-0017'")
+        for n in range(300, 600):
+            modify(n)
+
+        found = compared()
+
+    (difference,) = found.differences
+    assert START + timedelta(hours=17) in difference.span
+    assert difference.in_api - difference.in_warehouse == 1
 
 
 def test_an_order_dated_in_the_future_is_marked_once(project: Project, shop: OpenShop) -> None:
