@@ -31,7 +31,7 @@ test: $(VENV)/dev.stamp  ## all tests
 bench: $(VENV)/run.stamp  ## what a run costs beside a bare rest_api_source (CASES="idle load" RUNS=5 to choose)
 	@$(BIN)/python -m orders_dagster_tests.bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(SCALE),--scale $(SCALE))
 
-simulate: $(VENV)/dev.stamp  ## changes, faults and kills by seed: SEEDS=10000 FROM=1, or SEED=42 to replay one
+simulate: $(VENV)/dev.stamp  ## changes, faults, kills and repairs by seed: SEEDS=10000 FROM=1, or SEED=42 to replay one
 	@$(BIN)/python -m orders_dagster_tests.simulation $(if $(SEED),--seed $(SEED),$(SIMULATE))
 
 check: $(VENV)/dev.stamp  ## linter, formatter and type checker

@@ -21,7 +21,7 @@ from orders_dagster_tests.simulation.compare import differences, flat, read_tabl
 from orders_dagster_tests.simulation.goods import new_order
 from orders_dagster_tests.simulation.play import play
 from orders_dagster_tests.simulation.runs import Runner
-from orders_dagster_tests.simulation.scenario import Scenario, scenario
+from orders_dagster_tests.simulation.scenario import MISHAPS, Scenario, scenario
 from orders_dagster_tests.simulation.shop import open_shop
 
 SEEDS = tuple(seed for seed in range(1, 30) if seed not in (20, 25, 26))
@@ -40,7 +40,8 @@ def runner() -> Iterator[Runner]:
 def test_after_changes_faults_and_kills_the_warehouse_equals_the_shop(
     runner: Runner, seed: int
 ) -> None:
-    """The promise of the project: no order lost, doubled or stale, no item too many or too few."""
+    """The promise of the project: no order lost, doubled or stale, no item too many or too few. And what is
+    harmed or deleted afterwards is found, mended and marked."""
     verdict = play(seed, runner)
 
     print(verdict)
@@ -85,6 +86,9 @@ def test_the_seeds_cover_what_they_are_about() -> None:
         met["future"] += s.future_orders > 0
         met["several checkpoints"] += s.settings["checkpoint_orders"] < s.orders
         met["deceitful"] += s.is_deceitful
+        if s.mishap:
+            met.update((s.mishap.kind, "repair disturbed" if s.mishap.run else "repair"))
+            met["repair of a span"] += not s.is_comparable
     kills = ("request", "file", "statement", "answered", "line", "time")
     wanted = [f"kill by {kind}" for kind in kills]
     wanted += ["page_cap", "no_total", "unstable_ties", "ignore_sort", "ignore_filter"]
@@ -92,6 +96,7 @@ def test_the_seeds_cover_what_they_are_about() -> None:
     wanted += ["iso", "offset", "rfc2822", "epoch_seconds", "epoch_milliseconds"]
     wanted += ["seek", "1 workers", "2 workers", "8 workers", "start excluded", "end included"]
     wanted += ["{end} in params", "no lag", "future", "several checkpoints", "deceitful"]
+    wanted += [*MISHAPS, "repair", "repair disturbed", "repair of a span"]
 
     assert {name: met[name] for name in wanted if met[name] < 10} == {}
 

@@ -5,7 +5,8 @@
 One seed is one story: a history of orders, a server with its oddities, settings, and a few runs of
 `synchronise`, each in a process of its own, with changes between any two requests, faults, and mostly
 a SIGKILL at some point. Then the shop becomes quiet, one more run has to succeed, and every order and
-item in the warehouse is compared with the shop.
+item in the warehouse is compared with the shop. In some stories orders are then deleted in the shop
+and rows in the warehouse, and repaired.
 
     __main__.py   the command line: many seeds on all cores, or one seed told in full
     scenario.py   what a seed decides
@@ -13,6 +14,8 @@ item in the warehouse is compared with the shop.
     shop.py       the shop over real HTTP: when it changes, what goes wrong on the wire
     zygote.py     the process that has imported everything, and forks one child for each run
     runs.py       starting a run from here, killing it, and how it ended
+    mend.py       after the last run: what is deleted or harmed, and the repair
+    mishap.py     what befalls a warehouse behind the project's back
     compare.py    the warehouse against the shop, field by field
     play.py       one seed, from its first order to the verdict
     pool.py       many seeds on several cores

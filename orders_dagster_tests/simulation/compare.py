@@ -28,10 +28,12 @@ class Tables:
 
     Attributes:
         orders: by id, each with its lists.
+        deleted: the ids of those that are marked deleted.
         faults: what no shop could explain.
     """
 
     orders: dict[Any, Order] = field(default_factory=dict)
+    deleted: set[Any] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
 
@@ -53,6 +55,8 @@ def read_tables(database: Path) -> Tables:
         key = order.get("order_id")
         if key in tables.orders:
             tables.faults.append(f"order {key} is in the table twice")
+        if order.pop("deleted_at", None) is not None:
+            tables.deleted.add(key)
         tables.orders[key] = order
     return tables
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from random import Random
 from typing import Any
 
 from orders_dagster_tests.simulation.compare import Tables, differences, flat, read_tables
+from orders_dagster_tests.simulation.mend import Mending
 from orders_dagster_tests.simulation.runs import Ending, Runner, environment_of
 from orders_dagster_tests.simulation.scenario import RunPlan, Scenario, scenario
 from orders_dagster_tests.simulation.shop import Store, Weather, open_shop
@@ -76,6 +78,8 @@ class _Play:
             if self.verdict.wrong:
                 return
         self._quiet_run(len(self.scenario.runs) + 1)
+        if self.scenario.mishap and not (self.verdict.wrong or self.scenario.is_deceitful):
+            self._mend()
 
     def _change_before(self, plan: RunPlan) -> None:
         rng = Random(f"before {plan.seed}")
@@ -115,12 +119,45 @@ class _Play:
         self.verdict.wrong += self._impossible(tables)
         self.verdict.wrong += self._stale(tables, changed_before=number)
 
-    def _synchronise(self, settings: dict[str, Any], plan: RunPlan | None) -> Ending:
+    def _mend(self) -> None:
+        mending = Mending(
+            self.scenario,
+            self.store,
+            self.directory / "orders.duckdb",
+            self._tables,
+            self._differing,
+            self._repair,
+            self.verdict.counts,
+        )
+        self.verdict.wrong += itertools.islice(mending.wrong(), 1)
+
+    def _differing(self, tables: Tables) -> Iterator[str]:
+        yield from self._impossible(tables)
+        yield from self._stale(tables, changed_before=self.store.run + 1)
+
+    def _repair(self, span: tuple[str, str] | None, plan: RunPlan | None) -> Ending:
+        self.tell(f"repair of {span or 'what differs'}: {plan}")
+        settings = dict(self.scenario.settings)
+        self.weather.becomes_quiet()
+        if plan:
+            self.weather.starts(plan)
+            settings["request_timeout_seconds"] = 0.3
+        ending = self._synchronise(settings, plan, {"span": span})
+        self.verdict.counts["repairs"] += 1
+        self.verdict.counts["repairs killed"] += ending.is_killed
+        return ending
+
+    def _synchronise(
+        self,
+        settings: dict[str, Any],
+        plan: RunPlan | None,
+        repair: dict[str, Any] | None = None,
+    ) -> Ending:
         environment = environment_of(settings, self.url, self.directory)
         kill = plan.kill if plan else None
         in_child = None if kill and kill.kind == "request" else kill
         try:
-            ending = self.runner.run(environment, in_child, self.tell)
+            ending = self.runner.run(environment, in_child, self.tell, repair)
         except TimeoutError as hang:
             ending = Ending(error="TimeoutError", message=str(hang))
         self.tell(f"  {ending}, after {self.weather.requests} requests\n")

@@ -107,14 +107,19 @@ class Runner:
         environment: Mapping[str, str],
         kill: Kill | None = None,
         told: Callable[[str], None] = lambda line: None,
+        repair: Mapping[str, Any] | None = None,
     ) -> Ending:
-        """Run once, to the end or to the kill.
+        """Run once, to the end or to the kill: a synchronisation, or a repair.
 
         Raises:
             TimeoutError: the run hangs. It is dead then.
         """
         assert self._zygote.stdin
-        wish = {"environment": dict(environment), "kill": asdict(kill) if kill else None}
+        wish = {
+            "environment": dict(environment),
+            "kill": asdict(kill) if kill else None,
+            "repair": dict(repair) if repair else None,
+        }
         self._zygote.stdin.write((json.dumps(wish) + "\n").encode())
         self._zygote.stdin.flush()
         ending = Ending()

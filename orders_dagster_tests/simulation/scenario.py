@@ -15,6 +15,7 @@ from typing import Any
 
 HISTORIES = ("even", "gap", "sale day", "bulk edits", "one timestamp", "last minutes")
 TELLING_PAGE = 20
+MISHAPS = ("some lost", "some lost", "a time lost", "without their items", "emptied", "dropped")
 ONE_STORY_IN = 25  # how rare the rarest oddities are
 
 WITH_END = {
@@ -58,6 +59,23 @@ class RunPlan:
 
 
 @dataclass(frozen=True)
+class Mishap:
+    """What befalls the shop and the warehouse after the last run.
+
+    Attributes:
+        deleted: so many orders, in the shop.
+        back: so many of those that the shop had deleted, created anew.
+        kind: what befalls the warehouse: one of `MISHAPS`.
+        run: a repair that is killed or disturbed, before the one that is judged.
+    """
+
+    deleted: int
+    back: int
+    kind: str
+    run: RunPlan | None
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One seed."""
 
@@ -74,6 +92,18 @@ class Scenario:
     lag_seconds: int
     settings: dict[str, Any]
     runs: tuple[RunPlan, ...]
+    mishap: Mishap | None
+
+    @property
+    def is_comparable(self) -> bool:
+        """The API can say how many orders it has in a window."""
+        has_end = "{end}" in self.settings["params"].values()
+        return bool(self.settings["paging"] == "seek" and has_end and self.settings["total_path"])
+
+    @property
+    def has_other_edges(self) -> bool:
+        """The filter does not include the start of a window, or not exclude its end."""
+        return self.excludes_start or self.includes_end
 
     @property
     def is_deceitful(self) -> bool:
@@ -116,6 +146,7 @@ def scenario(seed: int) -> Scenario:
         lag_seconds=lag,
         settings=settings | {"lag_seconds": lag},
         runs=tuple(_run(rng, f"{seed}/{n}") for n in range(rng.choice((1, 2, 2, 3)))),
+        mishap=_mishap(Random(f"mishap {seed}"), seed),
     )
 
 
@@ -186,6 +217,17 @@ def _run(rng: Random, seed: str) -> RunPlan:
         outage_at=rng.randint(1, 30) if rng.random() < 0.1 else None,
         token_lifetime=rng.choice((3600, 3600, 3600, 2, 0.3)),
         kill=_kill(rng) if rng.random() < 0.65 else None,
+    )
+
+
+def _mishap(rng: Random, seed: int) -> Mishap | None:
+    if rng.random() < 0.7:
+        return None
+    return Mishap(
+        deleted=rng.choice((0, 1, 3, 10)),
+        back=rng.choice((0, 0, 1, 3)),
+        kind=rng.choice(MISHAPS),
+        run=_run(rng, f"{seed}/mishap") if rng.random() < 0.5 else None,
     )
 
 

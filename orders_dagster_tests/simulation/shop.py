@@ -144,7 +144,7 @@ class Store:
         if what < 0.25 or not self.orders:
             self._create(rng, self._time(rng))
         elif what < 0.32:
-            self._delete(rng)
+            self.delete(rng)
         elif what < 0.35:
             at = self._time(rng)
             for key in self._any(rng, rng.randint(2, 40), at):
@@ -167,13 +167,29 @@ class Store:
         self.told(f"create {key}")
         self._put(new_order(rng, key, to_datetime(at)))
 
+    def bring_back(self, rng: Random) -> None:
+        """Create an order anew that was deleted, if there is one."""
+        at = self._time(rng)
+        gone = [
+            key
+            for key, versions in self.versions.items()
+            if key not in self.orders and _us(versions[-1]) <= at
+        ]
+        if gone:
+            key = rng.choice(gone)
+            self.told(f"back {key}")
+            self._put(new_order(rng, key, to_datetime(at)))
+
     def _edit(self, rng: Random, key: int | str, at: int) -> None:
         edit = rng.choice(EDITS)
         if key in self.orders:
             self.told(f"{edit} {key} at {to_datetime(at).isoformat()}")
             self._put(modified(self.orders[key], rng, to_datetime(at), edit))
 
-    def _delete(self, rng: Random) -> None:
+    def delete(self, rng: Random) -> None:
+        """Delete an order for good."""
+        if not self.orders:
+            return
         key = rng.choice(list(self.orders))
         self.told(f"delete {key} of {self.orders[key][CURSOR].isoformat()}")
         self.changed_in[key] = self.run

@@ -1,8 +1,9 @@
 """A process that has imported everything and forks one child for each run, so that a run costs no import.
 
-It reads one JSON object a line, `{"environment": {...}, "kill": {...} or null}`, forks a child that runs
-`synchronise`, and writes what the child says: `{"pid": n}`, `{"line": "..."}` for each line of progress,
-then `{"ok": {...}}` or `{"error": ...}`, and at last, from the zygote itself, `{"exit": status}`.
+It reads one JSON object a line, `{"environment": {...}, "kill": ..., "repair": ...}`, the last two null or
+the arguments of a `Kill` and of `_repaired`, forks a child that runs `synchronise` or `repair`, and
+writes what the child says: `{"pid": n}`, `{"line": "..."}` for each line of progress, then `{"ok": {...}}`
+or `{"error": ...}`, and at last, from the zygote itself, `{"exit": status}`.
 
 No thread and no connection to DuckDB may exist in it: a fork would inherit their locks. So it learns
 what a run imports from its first child, and imports that itself.
@@ -18,12 +19,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from orders_dagster.destination import orders_warehouse
 from orders_dagster.errors import OrdersError
 from orders_dagster.pipeline import synchronise
+from orders_dagster.reconcile import Difference, compare
+from orders_dagster.repair import repair
 from orders_dagster.settings import read_settings
+from orders_dagster.span import Span
 
 _FILE_EVENTS = (
     "open",
@@ -74,9 +81,7 @@ def _run(channel: int, order: dict[str, Any], send_modules: int) -> NoReturn:
     if order["kill"]:
         _arm(lines, **order["kill"])
     try:
-        result = synchronise(read_settings(), lines)
-        ok = {name: getattr(result, name) for name in ("loaded", "new", "updated", "unchanged")}
-        _say(channel, ok=ok)
+        _say(channel, ok=_repaired(lines, **order["repair"]) if order["repair"] else _read(lines))
     except BaseException as error:
         _say(
             channel,
@@ -87,6 +92,32 @@ def _run(channel: int, order: dict[str, Any], send_modules: int) -> NoReturn:
         )
     os.write(send_modules, "\n".join(set(sys.modules) - known).encode())
     os._exit(0)
+
+
+def _read(lines: _Lines) -> dict[str, Any]:
+    result = synchronise(read_settings(), lines)
+    return {name: getattr(result, name) for name in ("loaded", "new", "updated", "unchanged")}
+
+
+def _repaired(lines: _Lines, span: tuple[str, str] | None) -> dict[str, Any]:
+    """What a repair has found, and what still differs after it."""
+    settings = read_settings()
+    result = repair(settings, lines, span=Span.parse(*span, datetime.now(UTC)) if span else None)
+    with orders_warehouse(5, lines) as warehouse:
+        warehouse.pipeline.sync_destination()
+        left = compare(settings, warehouse)
+    newest = result.runs[0].watermark_before
+    lag = timedelta(seconds=settings.lag_seconds)
+    return {
+        "marked": result.marked,
+        "found": _edges(result.differences or ()),
+        "left": _edges(left.differences),
+        "until": (newest - lag).isoformat() if newest and not result.not_compared else None,
+    }
+
+
+def _edges(differences: Iterable[Difference]) -> list[tuple[str, str]]:
+    return [(one.span.start.isoformat(), one.span.end.isoformat()) for one in differences]
 
 
 def _say(channel: int, **what: Any) -> None:
