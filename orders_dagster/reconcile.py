@@ -83,7 +83,7 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     step = step_of(settings.cursor_format)
     edge_at = _Edges(counts.times_in, step)
     lag = timedelta(seconds=settings.lag_seconds)
-    until = edge_at.behind(newest - lag, within=lag / 2)
+    until = edge_at.behind(newest - lag, within=max(lag / 2, step))
     parts = counts.equal_parts(WINDOWS, until)
     spans = windows(settings.initial_value, map(edge_at, parts), until)
     if not spans:

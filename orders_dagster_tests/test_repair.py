@@ -341,6 +341,24 @@ def test_an_api_with_other_edges_is_no_false_alarm(
     assert (found.differences, found.not_compared) == ((), None)
 
 
+def test_the_newest_orders_are_compared_where_there_is_no_lag(project: Project) -> None:
+    """The newest one is dated where the windows end, and the API includes that."""
+    there = [order(n) for n in range(60)]
+
+    def answer(query: dict[str, str]) -> Any:
+        before = query.get("modified_before", "2100-01-01T00:00:00Z")
+        included = datetime.fromisoformat(before) + timedelta(milliseconds=1)
+        return page(there, query | {"modified_before": included.isoformat()})
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.set(lag_seconds=0)
+        project.synchronise()
+        assert compared().differences == ()
+        project.execute("DELETE FROM ecommerce.orders WHERE order_id IN ('A-0058', 'A-0059')")
+        assert sum(one.in_api - one.in_warehouse for one in compared().differences) == 2
+
+
 @pytest.mark.parametrize("limit", [{}, {"limit": "7"}], ids=["", "whatever is asked for"])
 def test_a_total_of_the_page_is_not_compared(project: Project, limit: dict[str, str]) -> None:
     """Every window would have one order in the API, or seven; the others would be taken for deleted."""
