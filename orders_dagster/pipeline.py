@@ -39,8 +39,8 @@ from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
-from orders_dagster.step import COLUMNS, WATERMARK
-from orders_dagster.tables import Counts, mend, missing
+from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
+from orders_dagster.tables import Counts, emptied, mend, missing
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -160,6 +160,9 @@ class _Run:
                 # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when
                 # part of it was, and dlt did not know yet, whose watermark is that of before.
                 self._gone = [ORDERS]
+            if is_known and not self._gone:
+                in_lists = _state(pipeline, IN_LISTS) or {}
+                self._gone = emptied(warehouse, in_lists, before.rows())
             self._rows_before = 0 if self._gone else before.rows()
             self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
             if self._schema is not None:

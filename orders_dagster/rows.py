@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Rows:
         newest: the newest modification date seen, UTC.
         unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
+        in_lists: how many rows of each table but that of the orders, repeated reads included.
         rejected: the ids of those that were rejected.
         not_loaded: the keys of orders that were seen, but rejected or older than what is in the tables.
     """
@@ -113,6 +115,7 @@ class Rows:
     newest: datetime | None = None
     unchanged: int = 0
     orders: int = 0
+    in_lists: Counter[str] = field(default_factory=Counter)
     rejected: set[str] = field(default_factory=set)
     not_loaded: set[int | str] = field(default_factory=set, repr=False)
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
@@ -147,6 +150,9 @@ class Rows:
             made = _Making(self, too_deep=str(fault))
             made.orders(orders)
         self._count(made.read)
+        for batch in made.batches:
+            if batch.table.parent is not None:
+                self.in_lists[batch.table.name] += len(batch)
         for rejected in made.rejected:
             self.rejected.add(rejected.id)
             key = value_at(rejected.order, self.primary_key)

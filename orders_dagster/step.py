@@ -9,6 +9,7 @@ order dated 2099 there, so that no change before then is ever read (test_upstrea
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -29,7 +30,7 @@ from orders_dagster.windows import Windows
 
 WATERMARK = "watermark"
 COLUMNS = "columns"
-
+IN_LISTS = "in_lists"
 
 TimesOf = Callable[[Iterable[int | str]], dict[int | str, datetime]]
 
@@ -87,6 +88,9 @@ class Step:
             if newer:
                 self._files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         state = dlt.current.resource_state(ORDERS)
+        state[IN_LISTS] = dict(
+            Counter(state.get(IN_LISTS, {})) | self._rows.in_lists
+        )  # the larger ones
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
         if self._rows.newest is not None and self._started_at is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,24 @@ def missing(warehouse: Warehouse) -> list[str]:
         gone = [f"{name}.{column}" for column in wanted if column.casefold() not in there]
         found += gone if there else [name]
     return found
+
+
+def emptied(warehouse: Warehouse, in_lists: Mapping[str, int], orders: int) -> list[str]:
+    """The tables of lists that somebody has emptied: no order of the shop would be changed by that, so that
+    what was in them would stay away.
+
+    Args:
+        in_lists: how many rows some run has loaded into each of them. One that has held less than one for
+            ten orders may well have become empty by changes in the shop.
+        orders: how many there are.
+    """
+    return [
+        table
+        for table, rows in in_lists.items()
+        if rows * 10 >= orders > 0
+        and warehouse.columns(table)
+        and not warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(table)}")
+    ]
 
 
 def mend(warehouse: Warehouse, gone: Collection[str]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -215,15 +215,34 @@ def test_a_column_that_was_dropped_is_filled_again(
     assert project.scalar(f"SELECT count({column}) FROM ecommerce.{table}") == before
 
 
-def test_a_table_that_was_emptied_is_filled_again(project: Project, shop: OpenShop) -> None:
+@pytest.mark.parametrize("table", ["orders", "orders__items"])
+def test_a_table_that_was_emptied_is_filled_again(
+    project: Project, shop: OpenShop, table: str
+) -> None:
     """The watermark would hide every order that is not changed any more."""
     store = shop(orders=100)
     project.synchronise()
-    project.execute("DELETE FROM ecommerce.orders")
+    project.synchronise()
+    project.execute(f"DELETE FROM ecommerce.{table}")
 
     project.synchronise()
 
     assert project.orders() == expected(store.orders())
+    assert project.synchronise().was_gone == ()
+
+
+def test_a_list_that_few_orders_had_may_become_empty(project: Project, shop: OpenShop) -> None:
+    """The shop has taken it away: that is no reason to read everything again, not even once."""
+    store = shop(orders=0)
+    now = datetime.now(UTC)
+    orders = [{"order_id": n, "last_modified_date": now.isoformat()} for n in range(30)]
+    store.put(*orders, {**orders[0], "tags": ["new", "vip"]})
+    project.synchronise()
+    store.put({**orders[0], "last_modified_date": (now + timedelta(seconds=1)).isoformat()})
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 0
+    assert project.synchronise().was_gone == ()
 
 
 def test_tables_that_a_killed_first_load_has_left_cut_no_value(
