@@ -53,6 +53,11 @@ _EMPTY: Order = {}
 _CONTAINERS = frozenset({dict, list})
 
 
+NO_MARK = frozenset({"", "0", "0.0", "false", "f", "no", "n", "off", "null", "none"})
+NO_DATE = ("0000-", "0001-01-01", "1970-01-01t00:00:00", "1970-01-01 00:00:00", "9999-")
+"""How databases and languages write that there is no date."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of one table.
@@ -211,9 +216,9 @@ class Rows:
         if self.key_type is str:
             return clean(str(key))
         if isinstance(key, str):
-            if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", key):
+            if not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key):
                 raise _Unmergeable(f"{self.primary_key} is text where others are whole numbers")
-            return int(key)
+            key = int(key)
         if not fits_integer(key):
             raise _Unmergeable(f"{self.primary_key} is larger than a column of whole numbers holds")
         return key
@@ -234,11 +239,15 @@ class Rows:
 
     def _deleted_at(self, order: Order, modified: datetime) -> datetime | None:
         """Since when the API says that an order is deleted, as of its last modification; None if it
-        is not. A mark is anything but null, false, 0 or an empty text; a date is taken for the time."""
+        is not. A mark is anything but null, false, 0, what is empty, or a text that means one of these; a
+        date is taken for the time, unless it stands for none."""
         mark = value_at(order, self.soft_delete_path or "")
-        if mark in (None, False, 0, "", "0", "false", "False"):
+        if not mark:
             return None
         if isinstance(mark, str):
+            text = mark.strip().lower()
+            if text in NO_MARK or text.startswith(NO_DATE):
+                return None
             with suppress(UnreadableTime):
                 return min(read_time(mark), modified)
         return modified

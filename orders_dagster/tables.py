@@ -15,6 +15,7 @@ from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.rejections import Rejections
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
+from orders_dagster.values import clean, fits_integer
 from orders_dagster.warehouse import Warehouse
 
 
@@ -249,8 +250,9 @@ class Counts:
             return []
         _, stored = self._warehouse.head(f"SELECT {self._key} FROM {self._orders}", 1)
         if stored and isinstance(stored[0][0], int):
-            return [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,18}", str(key))]
-        return [str(key) for key in keys]
+            whole = [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,19}", str(key))]
+            return [key for key in whole if fits_integer(key)]
+        return [clean(str(key)) for key in keys]
 
     def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
         """The modification dates, UTC, of those of some orders that are in the table."""
@@ -259,7 +261,7 @@ class Counts:
             rows = self._warehouse.query(
                 f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {among}", *some
             )
-            found |= {key: read_time(time) for key, time in rows}
+            found |= {key: read_time(time) for key, time in rows if time is not None}
         return found
 
     def _count(self, where: str = "", *args: Any) -> int:

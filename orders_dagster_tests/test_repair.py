@@ -229,6 +229,36 @@ def test_an_order_that_is_rejected_is_counted_where_the_api_has_it(
     assert compared().differences == ()
 
 
+@pytest.mark.parametrize("key", [7, 1234567890123456789, "9" * 40, "A'1", 'A"%s', "é\ud800"])
+def test_an_order_that_is_not_loaded_is_not_taken_for_deleted_whatever_its_id(
+    project: Project, key: int | str
+) -> None:
+    """Rejected now, or served in an older version by a copy of the shop: the API has it."""
+    there = [order(0, order_id=key), order(900, order_id=str(key) + "2")]
+    if isinstance(key, int):
+        there[1]["order_id"] = key + 1
+    with Api(lambda query: page(there, query)).running() as api:
+        project.point_at(api.url, login=False)
+        project.synchronise()
+        kept = there[0]
+        for change in ({"odd": deep()}, {"last_modified_date": START.isoformat()}):
+            there[0] = kept | change
+
+            assert repaired(Span(START, START + timedelta(days=1))).marked == 0
+
+
+def test_an_order_whose_date_was_removed_by_hand_is_mended(project: Project, loaded: Shop) -> None:
+    """It is missing where the API has it."""
+    project.execute("ALTER TABLE ecommerce.orders ALTER last_modified_date DROP NOT NULL")
+    project.execute(
+        "UPDATE ecommerce.orders SET last_modified_date = NULL WHERE order_id = 'A-0007'"
+    )
+
+    repaired()
+
+    assert project.orders() == expected(loaded.orders())
+
+
 def test_a_rejected_order_that_the_shop_deletes_waits_no_longer(
     project: Project, loaded: Shop
 ) -> None:

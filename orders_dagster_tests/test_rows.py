@@ -1037,7 +1037,11 @@ def test_of_several_versions_read_together_the_newest_is_the_row() -> None:
         (0, None),
         (Decimal("0.0"), None),
         ("", None),
-        ("false", None),
+        *((text, None) for text in ("false", "FALSE", " ", "0.0", "no", "N", "null", "None")),
+        ([], None),
+        ({}, None),
+        *((f"{day}T00:00:00Z", None) for day in ("0001-01-01", "1970-01-01", "9999-12-31")),
+        ("0000-00-00 00:00:00", None),
     ],
 )
 def test_an_order_that_the_api_marks_is_deleted_since_then(
