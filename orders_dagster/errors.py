@@ -146,7 +146,7 @@ class WarehouseRefused(OrdersError):
     """The destination did not take the load. What it says is shown without the values it quotes."""
 
     def __init__(self, *, step: str, reason: BaseException) -> None:
-        text = without_values(str(reason).strip().partition("\n")[0])
+        text = without_values(str(reason)).strip().partition("\n")[0]
         super().__init__(
             f"dlt failed to {step} the orders: {type(reason).__name__}: {text[:500]} "
             f"(values are not shown). {NOTHING_LOADED}"
@@ -176,8 +176,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def without_values(text: str) -> str:
-    """A message of a library without what it quotes: values of orders, above all."""
-    return _QUOTED.sub("'…'", text)
+    """A message of a library without what it quotes: values of orders, above all.
+
+    From the first quotation mark to the last one, since a value may hold some itself.
+    """
+    said, _, _ = text.rpartition(
+        "\n\nLINE "
+    )  # where DuckDB repeats the statement, with marks of its own
+    return _QUOTED.sub("'…'", said or text)
 
 
 @contextmanager
@@ -197,7 +203,7 @@ def no_values_in_logs(logger: str) -> Iterator[None]:
         logging.getLogger(logger).removeFilter(blank)
 
 
-_QUOTED = re.compile(r"'[^']*'" + r'|"[^"]*"')
+_QUOTED = re.compile("""(['"]).*(['"])|(['"]).*""", re.DOTALL)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -732,7 +732,8 @@ def test_a_secret_among_the_parameters_is_not_shown(
 ) -> None:
     """WooCommerce takes its consumer_secret in the address."""
     serve(lambda query: {"nothing": 1})
-    project.set(params={"since": "{start}", "consumer_secret": "cs_123", "page_of": "all"})
+    secret = {"consumer_secret": "cs_123", "code": "Qx7Zr-cs_123", "v": "2024-10"}
+    project.set(params={"since": "{start}", "page_of": "all"} | secret)
 
     with pytest.raises(ResponseNotUnderstood) as error:
         project.synchronise()
@@ -740,6 +741,7 @@ def test_a_secret_among_the_parameters_is_not_shown(
     assert "cs_123" not in str(error.value)
     assert "consumer_secret=***" in str(error.value)
     assert "page_of=all" in str(error.value)
+    assert "v=2024-10" in str(error.value)
 
 
 def test_braces_in_the_path_are_the_apis_own(

@@ -13,6 +13,7 @@ from dlt.sources.helpers.rest_client.auth import (
 from requests.auth import AuthBase
 
 from orders_dagster.api.auth import RenewingClientCredentials
+from orders_dagster.api.query import not_shown, templates
 from orders_dagster.api.session import ApiSession, Pace, Traffic
 from orders_dagster.settings import (
     ApiKey,
@@ -50,7 +51,8 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
             address_setting=address,
             refused_settings=refused,
             credential_settings=credentials,
-            secret_params=frozenset({api_key.name} if isinstance(api_key, ApiKey) else ()),
+            secret_params=not_shown(templates(settings.params))
+            | ({api_key.name} if isinstance(api_key, ApiKey) else set()),
         )
 
     api = session(

@@ -7,7 +7,7 @@ dlt takes a body without the selector for an empty page, and anything that is no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -143,19 +143,30 @@ class PageShape:
             )
 
 
-_VALUES = re.compile(r".*(\d{3}|[@\s]).*", re.DOTALL)
-"""What is no name of a field: a list may come as an object, each order under its number or address."""
+_FIELD = re.compile(r"[$@]?(?!\D*\d{3})[\w-]{1,40}")
+"""The name of a field: a list may come as an object, each order under its number or somebody's name."""
 
 
 def shape(body: Any) -> str:
     """What a body looks like, by its keys: names of fields only, never their values."""
     if isinstance(body, dict):
-        names = {_VALUES.sub("...", str(key)[:40]) for key in body}
+        if is_map(body):
+            return (
+                f"an object of {len(body)} objects; the first is {shape(next(iter(body.values())))}"
+            )
+        names = {key if _FIELD.fullmatch(str(key)) else "..." for key in body}
         keys = ", ".join(sorted(names)[:20])
         return f"an object with the keys {keys}" if keys else "an object without keys"
     if isinstance(body, list):
         return f"a list of {len(body)}"
     return "neither an object nor a list"
+
+
+def is_map(body: Mapping[str, Any]) -> bool:
+    """Whether an object is a list under another form: several objects with the same fields, each under a
+    key that is a value."""
+    kinds = {frozenset(value) if isinstance(value, dict) else None for value in body.values()}
+    return len(body) > 1 and len(kinds) == 1 and not kinds & {None, frozenset()}
 
 
 @cache

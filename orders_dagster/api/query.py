@@ -6,6 +6,7 @@ inside a longer value `{end}` is a time one year ahead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,8 @@ from orders_dagster.settings import OrdersSettings
 
 START, END = "{start}", "{end}"
 A_YEAR = timedelta(days=365)
+
+_PLAIN = re.compile(r"[-+$]?([a-z_.,:+ -]{0,80}|[A-Z_.,:+ -]{0,20}|v?\d{1,6}([.-]\d{1,2}){0,2})")
 
 
 def templates(params: Mapping[str, Any]) -> dict[str, str]:
@@ -58,6 +61,16 @@ def depending_on(resource: str, params: Mapping[str, str]) -> dict[str, str]:
             doubled = doubled.replace(f"{{{ours}}}", theirs)
         found[name] = doubled
     return found
+
+
+def not_shown(params: Mapping[str, str]) -> frozenset[str]:
+    """The parameters that may be a secret, whatever their name: signatures and keys of subscriptions are
+    neither a word, such as that of a sort, nor a date, nor a small number."""
+    return frozenset(
+        name
+        for name, text in params.items()
+        if not (START in text or END in text or _PLAIN.fullmatch(text))
+    )
 
 
 def can_end(params: Mapping[str, str]) -> bool:

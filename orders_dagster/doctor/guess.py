@@ -11,11 +11,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from orders_dagster.api.page import is_map
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 
 DEEPEST = 4
-_PLAIN = re.compile(r"(?!.*\d{3})\w{1,40}")
+_PLAIN = re.compile(r"(?!.*\d{3})[\w-]{1,40}")
 """The name of a field that may be shown. One with a number in it may be an order's id."""
+_BARE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _COUNT = re.compile(r"total|count|hits|found|records|results|elements|size|num", re.IGNORECASE)
 _ID = re.compile(r"(^|_)(id|uuid|guid|number|no|key|code)$|(Id|ID|Number|Key|Code)$")
 _OTHERS_ID = re.compile(r"custom|user|client|account|shop|store|parent|address", re.IGNORECASE)
@@ -112,17 +114,24 @@ def _lists(body: Any, path: str = "", level: int = 0) -> Iterator[tuple[str, int
     if isinstance(body, list):
         if body and all(isinstance(element, dict) for element in body):
             yield path or "$", len(body)
-    elif isinstance(body, Mapping) and level < DEEPEST:
+    elif isinstance(body, Mapping) and level < DEEPEST and not is_map(body):
         for name, value in body.items():
             if _PLAIN.fullmatch(str(name)):
-                yield from _lists(value, f"{path}.{name}" if path else str(name), level + 1)
+                yield from _lists(value, _below(path, str(name)), level + 1)
+
+
+def _below(path: str, name: str) -> str:
+    """The path of a field in the object at a path, as JSONPath takes it."""
+    is_bare = _BARE.fullmatch(name) and name not in ("where", "wherenot")
+    step = name if is_bare else f"'{name}'"
+    return f"{path}.{step}" if path else step
 
 
 def _numbers(body: Any, path: str = "", level: int = 0) -> Iterator[tuple[str, int]]:
     if isinstance(body, Mapping) and level < DEEPEST:
         for name, value in body.items():
             if _PLAIN.fullmatch(str(name)):
-                yield from _numbers(value, f"{path}.{name}" if path else str(name), level + 1)
+                yield from _numbers(value, _below(path, str(name)), level + 1)
     elif isinstance(body, int) and not isinstance(body, bool):
         yield path, body
     elif isinstance(body, str) and body.isdecimal() and len(body) < 12:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orders_dagster.api.query import not_shown, templates
 from orders_dagster.doctor.storage import Storage
 from orders_dagster.settings import OrdersSettings, flat, read_places
 
@@ -37,8 +38,9 @@ def resolved(settings: OrdersSettings, redact: Callable[[str], str]) -> list[Res
         redact: makes an address showable.
     """
     places = read_places()
+    hidden = {f"params.{name}" for name in not_shown(templates(settings.params))}
     return [
-        Resolved(key, _shown(key, value, redact), _source(key, places))
+        Resolved(key, MASK if key in hidden else _shown(key, value, redact), _source(key, places))
         for key, value in flat(settings.model_dump(mode="json"))
     ]
 

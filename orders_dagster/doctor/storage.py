@@ -152,5 +152,5 @@ def _in_words(error: Exception) -> str:
     if is_disk_full(error):
         return "there is no room on the disk"
     *_, reason = causes(error)
-    text = without_values(str(reason).strip().partition("\n")[0])
+    text = without_values(str(reason)).strip().partition("\n")[0]
     return f"{type(reason).__name__}: {text[:300]}"
