@@ -23,7 +23,8 @@ def selector(known: Known) -> Finding:
     # An empty list has no elements for `orders[*]` to find, but it is there.
     head = path.partition("[*]")[0]
     found: Any = jsonpath.find_values(compiled(head), body) if head else [body]
-    if found and isinstance(found[0], list):
+    is_empty = found == [None] and known.total(known.first()) == 0
+    if is_empty or (found and isinstance(found[0], list)):
         orders = known.orders(known.first())
         if not orders:
             return warn(

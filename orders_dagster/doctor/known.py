@@ -46,10 +46,15 @@ Params = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Edges:
-    """A window inside of the sample: orders are known before it, at its start, at its end, behind it."""
+    """A window inside of the sample: orders are known before it, at its start, at its end, behind it.
+
+    Attributes:
+        behind: one step behind the last orders before the end.
+    """
 
     before: datetime
     start: datetime
+    behind: datetime
     end: datetime
 
 
@@ -142,6 +147,11 @@ class Known:
         """The page of a window with an end, inside of the first page."""
         edges = self.edges
         return self._kept("bounded", lambda: self.ask(edges.start, edges.end))
+
+    def narrow(self) -> Response:
+        """The page of a window that ends closely behind orders of the first page."""
+        edges = self.edges
+        return self._kept("narrow", lambda: self.ask(edges.start, edges.behind))
 
     def _kept(self, name: str, ask: Callable[[], Response]) -> Response:
         if name not in self._answers:
@@ -277,7 +287,7 @@ class Known:
             range(max(1, len(times) // 2 - 1), len(times) - 3),
             key=lambda n: times[n] - times[n - 1],
         )
-        return Edges(times[at - 1], times[at], times[at + 2])
+        return Edges(times[at - 1], times[at], times[at + 1] + self.step, times[at + 2])
 
 
 def floor(time: datetime, step: timedelta) -> datetime:

@@ -52,6 +52,9 @@ def reach(known: Known) -> Finding:
     known.is_reached = exchange.error is None
     if not exchange.has_connected:
         return fail(f"{known.url}: {exchange.what_happened()}", "base_url")
+    if isinstance(exchange.error, requests.ReadTimeout):
+        message = f"{known.url}: {exchange.what_happened()}"
+        return fail(message, "request_timeout_seconds", "base_url")
     if exchange.error and not exchange.tls_error:
         return fail(f"{known.url}: {exchange.what_happened()}", "base_url")
     return ok(f"{known.url} is there ({exchange.seconds:.2f} s)")

@@ -17,6 +17,11 @@ from orders_dagster.doctor.finding import Finding, Unanswered, Unjudged, fail, n
 from orders_dagster.doctor.known import Known, floor
 
 ONE_SECOND = timedelta(seconds=1)
+OF_ZONE = ("params", "cursor_format")
+ANOTHER_ZONE = "does the filter read dates in another time zone than they are written in?"
+LONGEST_OFFSET = timedelta(days=2)
+"""No two time zones are further apart."""
+
 UNITS = {
     "seconds": ONE_SECOND,
     "minutes": timedelta(minutes=1),
@@ -46,10 +51,16 @@ def filtered(known: Known) -> Finding:
         early = []
     if not early:
         known.is_filtered = True
-        total = known.total(later)
-        if total is not None and total == known.total(known.first()):
+        total, counted = known.total(later), _counted(known)
+        if total is not None and total == known.total(known.first()) and counted is not True:
             return fail(
                 f"{names}: the orders are from the window, but their number is that of all orders",
+                "total_path",
+                suggestion='total_path = "", if the API has no number of what matches',
+            )
+        if counted is False:
+            return fail(
+                f"{names}: a window is said to hold another number of orders than it does",
                 "total_path",
                 suggestion='total_path = "", if the API has no number of what matches',
             )
@@ -62,13 +73,32 @@ def filtered(known: Known) -> Finding:
                 suggestion=f"the name of the API's filter on {known.settings.cursor_path!r}",
             )
         return ok(f"{names}: no order from before the start of the window")
-    is_ignored = known.keys(later) == known.keys(known.first())
+    early_ones = f"{len(early)} of {len(times)} orders are from before the start of the window"
+    if known.keys(later) != known.keys(known.ask(start + LONGEST_OFFSET)):
+        return fail(f"{names} is not obeyed: {early_ones}", *OF_ZONE, suggestion=ANOTHER_ZONE)
     return fail(
-        f"{names} {'is ignored' if is_ignored else 'is not obeyed'}: {len(early)} of {len(times)} "
-        "orders are from before the start of the window",
+        f"{names} is ignored: {early_ones}",
         "params",
         suggestion='the name of the API\'s filter, or paging = "offset" if it has none',
     )
+
+
+def _counted(known: Known) -> bool | None:
+    """Whether the number of orders of a small window is that of the orders on its only page; None if
+    nobody can tell."""
+    if not _can_end(known):
+        return None
+    for page in (known.narrow, lambda: known.ask(known.edges.start, known.edges.behind)):
+        try:
+            response = page()
+        except Unanswered:
+            return None
+        total, rows = known.total(response), len(known.orders(response))
+        if total is None or not 0 < rows < min(len(known.sample), known.settings.page_size):
+            return None
+        if total == rows:
+            return True
+    return False  # twice: an order may have come in between
 
 
 def _left_out(known: Known) -> int:
@@ -93,13 +123,14 @@ def _left_out(known: Known) -> int:
 
 
 def _unit_compared(known: Known, start: datetime, early: list[datetime]) -> str | None:
-    """The unit that the filter compares, if all that came too early is in that of the start, and what is
-    known from before it was left out."""
+    """The unit that the filter compares, if all that came too early is in that of the start, what is known
+    from before it was left out, and so it is from the beginning of that unit on."""
     for unit, length in UNITS.items():
         begins = floor(start, length)
         is_seen = any(time < begins for time in known.times(known.first()))
         if length > known.step and is_seen and all(time >= begins for time in early):
-            return unit
+            is_it = known.keys(known.ask(begins)) == known.keys(known.later())
+            return unit if is_it else None
     return None
 
 
@@ -154,9 +185,8 @@ def start_included(known: Known) -> Finding:
             known.is_filtered = False
             return fail(
                 "orders dated from the start of a window on are not in it, and are lost",
-                "params",
-                "cursor_format",
-                suggestion="does the filter read dates in another time zone than they are written in?",
+                *OF_ZONE,
+                suggestion=ANOTHER_ZONE,
             )
         raise Unjudged("the order it was tried with has just changed; try again")
     message = "orders dated at the start of a window are not in it"
@@ -196,7 +226,41 @@ def end_excluded(known: Known) -> Finding:
         raise Unjudged("too many orders are dated at the same time to tell")
     if not times:
         return fail(f"{names}: a window that holds orders comes back empty", "params")
+    if lost := _lost_at_the_end(known):
+        return fail(
+            f"{names}: {lost} of the last orders of a window are not in it, and are lost",
+            *OF_ZONE,
+            suggestion=ANOTHER_ZONE,
+        )
     return ok(f"{names}: orders dated at the end of a window are not in it")
+
+
+def _lost_at_the_end(known: Known) -> int:
+    """How many orders of an open window are missing in the one that ends closely behind them, and also in
+    the one that begins there."""
+    edges = known.edges
+
+    def missing(later: Response, narrow: Response) -> set[tuple[str, datetime]]:
+        there = set(known.keys(narrow))
+        dated = zip(known.keys(later), map(known.time, known.orders(later)), strict=True)
+        return {
+            (key, time)
+            for key, time in dated
+            if time is not None
+            and edges.start < known.floor(time) < edges.behind
+            and key not in there
+        }
+
+    narrow = known.narrow()
+    if not known.is_sorted or len(known.orders(narrow)) >= len(known.sample):
+        return 0  # they may be on another page
+    found = missing(known.later(), narrow)
+    if not found:
+        return 0
+    # An order that has just changed is where it is dated now.
+    found &= missing(known.ask(edges.start), known.ask(edges.start, edges.behind))
+    next_one = set(known.keys(known.ask(edges.behind)))
+    return sum(key not in next_one for key, _ in found)
 
 
 def offset(known: Known) -> Finding:
