@@ -10,11 +10,15 @@ from orders_dagster.errors import SettingsError
 from orders_dagster.settings import NO_ALERTS, read_alerts
 
 
+class _NoSettings(click.ClickException):
+    exit_code = 2
+
+
 @click.command("alert-test", short_help="Send a test message to every receiver of alerts.")
 def command() -> None:
     """Send a test message to every receiver of sources.orders.alerts.urls.
 
-    Exits with 1 if one of them did not take it.
+    Exits with 1 if one of them did not take it, with 2 if the settings cannot be read.
 
     \b
     Example:
@@ -23,7 +27,7 @@ def command() -> None:
     try:
         alerts = read_alerts()
     except SettingsError as error:
-        raise click.ClickException(str(error)) from None
+        raise _NoSettings(str(error)) from None
     if not alerts.urls:
         raise click.ClickException(NO_ALERTS)
     all_took_it = True

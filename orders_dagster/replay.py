@@ -45,6 +45,9 @@ from orders_dagster.runs import REPAIR, REPLAY
 from orders_dagster.settings import read_settings
 from orders_dagster.span import Span
 
+EARLIEST_MONTH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Years that stand for no date at all would be thousands of months on the page."""
+
 OPS = {REPLAY: "replay", REPAIR: "repair"}
 
 START = (
@@ -82,7 +85,9 @@ def jobs(since: datetime, specs: Sequence[AssetCheckSpec]) -> list[JobDefinition
 def _replay_job(since: datetime, checks: OpDefinition, report: OpDefinition) -> JobDefinition:
     """Reads a month again, or what the Launchpad says."""
 
-    @monthly_partitioned_config(start_date=f"{since.astimezone(UTC):%Y-%m-01}", end_offset=1)
+    first = max(since, EARLIEST_MONTH).astimezone(UTC).date().replace(day=1)
+
+    @monthly_partitioned_config(start_date=first.isoformat(), end_offset=1)
     def month(start: datetime, end: datetime) -> dict[str, Any]:
         return config_of(REPLAY, start=start.isoformat(), end=end.isoformat())
 

@@ -34,6 +34,7 @@ FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE]
 """A run that was cancelled says nothing, one way or the other."""
 
 PAGE = 20
+LATEST = 50
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,24 @@ class Run:
         return bool(self.failures)
 
 
-def last_run(instance: DagsterInstance) -> Run | None:
-    """The latest run that was to materialize `orders`, by its job or by hand, finished or not."""
-    for record in instance.get_run_records(limit=50):
-        run = record.dagster_run
-        if run.job_name == ORDERS_JOB or _is_of_orders(record):
-            return _run(instance, record)
-    return None
+def last_run(instance: DagsterInstance, loaded_by: str | None = None) -> Run | None:
+    """The latest run that was to materialize `orders`, by its job or by hand, of which it is known how it
+    went: finished, or a step has failed, or it has loaded orders. If there is none, the latest one.
+
+    Args:
+        loaded_by: the id of the run of the latest load.
+    """
+    latest: Run | None = None
+    for record in instance.get_run_records(limit=LATEST):
+        dagster_run = record.dagster_run
+        if dagster_run.job_name != ORDERS_JOB and not _is_of_orders(record):
+            continue
+        run = _run(instance, record)
+        is_known = dagster_run.status in FINISHED or run.has_failed or run.run_id == loaded_by
+        if is_known:
+            return run
+        latest = latest or run
+    return next(finished(instance, ORDERS_JOB), latest)
 
 
 def finished(instance: DagsterInstance, job: str) -> Iterator[Run]:

@@ -23,6 +23,7 @@ import dlt
 from dlt.common import jsonpath
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers.provider import ConfigProvider
+from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.typing import TSecretStrValue
 from pydantic import (
@@ -475,8 +476,11 @@ class _Lookup:
     """Looks settings up in dlt's providers by full name, and remembers where each was found."""
 
     def __init__(self) -> None:
-        context = Container()[PluggableRunContext]
-        self._providers: list[ConfigProvider] = list(context.providers.providers)
+        try:
+            context = Container()[PluggableRunContext]
+            self._providers: list[ConfigProvider] = list(context.providers.providers)
+        except TomlProviderReadException as unreadable:
+            raise SettingsError([str(unreadable)]) from None
         self.places: dict[str, str] = {}
 
     def value(self, key: str, hint: Any, *, of: ConfigProvider | None = None) -> Any:

@@ -9,7 +9,8 @@ from orders_dagster.cursor import floor
 from orders_dagster.errors import SpanRefused
 
 EARLIEST = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)
-"""A little is subtracted from the start of a span where the API excludes it."""
+LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
+"""A little is subtracted from the start of a span where the API excludes it, and added to its end."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Span:
             SpanRefused: no dates, an end that is not after the start, or a start in the future.
         """
         begins = max(_time("start", start), EARLIEST)
-        ends = _time("end", end) if end.strip() else now
+        ends = min(_time("end", end), LATEST) if end.strip() else now
         if begins >= now:
             raise SpanRefused(f"its start, {begins.isoformat()}, is in the future")
         if ends <= begins:

@@ -62,7 +62,8 @@ class Alerts:
 
     def tick_after_the_wait(self) -> str:
         """As if the backoff of every receiver had passed."""
-        ledgers = ledger.parse(self.cursor, len(json.loads(self.cursor or "[]")), BEGIN)
+        marks = [entry["receiver"] for entry in json.loads(self.cursor or "[]")]
+        ledgers = ledger.parse(self.cursor, marks, BEGIN)
         for one in ledgers:
             if one.failures:
                 one.last_failure -= ledger.LONGEST_BACKOFF
@@ -320,6 +321,29 @@ def test_what_failed_and_is_well_again_between_two_ticks_is_one_message(
     assert lines(inbox.messages[0])["Offenders"] == "3"
     assert {"Since", "Well since"} <= set(lines(inbox.messages[0]))
     assert lines(inbox.messages[1])["Run"] == f"http://127.0.0.1:3000/runs/{failed}"
+
+
+def test_receivers_are_known_wherever_they_stand_in_the_setting(
+    project: Project, alerts: Alerts
+) -> None:
+    """One that is put in front or taken away makes no other one be told twice, or never; and a renewed
+    password makes nobody another one."""
+    with Inbox().running() as old, Inbox().running() as new:
+
+        def told(*urls: str) -> tuple[int, int]:
+            project.set(alerts__urls=list(urls))
+            alerts.tick_after_the_wait()
+            return len(old.messages), len(new.messages)
+
+        assert told(old.url) == (0, 0)
+        alerts.check("order_id_unique", passed=False)
+        assert told(old.url) == (1, 0)
+        assert told(new.url, old.url) == (1, 1)
+        assert told(old.url) == (1, 1)
+        assert told(f"{old.url}?renewed=yes") == (1, 1)
+        assert told(f"{old.url}?renewed=yes", new.url) == (1, 2), (
+            "what is wrong is told to a new one"
+        )
 
 
 def test_a_receiver_that_is_added_is_not_told_what_was_over(
@@ -581,7 +605,7 @@ def test_the_wait_for_a_receiver_doubles_up_to_a_quarter_of_an_hour() -> None:
 @pytest.mark.parametrize("cursor", ["", "{", "7", "[7]", "[{}]", '[{"told": {}}]'])
 def test_a_cursor_that_cannot_be_read_is_none(cursor: str) -> None:
     """Somebody edited it in the page: better told twice than never."""
-    assert ledger.parse(cursor, 1, BEGIN) == [ledger.Ledger(BEGIN)]
+    assert ledger.parse(cursor, ["a"], BEGIN) == [ledger.Ledger(BEGIN, mark="a")]
 
 
 def test_a_streak_without_end_is_one_streak() -> None:

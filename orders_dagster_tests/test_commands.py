@@ -6,6 +6,7 @@ can search.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -280,17 +281,18 @@ def test_help_shows_an_example(place: Place, module: str) -> None:
     assert re.search(rf"examples?:\s+python -m orders_dagster\.{module}", output)
 
 
-def test_secrets_that_are_no_toml_are_said_to_be(place: Place) -> None:
+@pytest.mark.parametrize("command", [["doctor"], ["doctor", "--json"], ["report"], ["alert-test"]])
+def test_secrets_that_are_no_toml_are_said_to_be(place: Place, command: list[str]) -> None:
     """Exit code 1 means in CI that a check has failed; and no traceback finds a missing quote."""
     settings = Path(place.environment["DLT_PROJECT_DIR"]) / ".dlt"
     settings.mkdir()
     (settings / "secrets.toml").write_text('[sources.orders]\nclient_secret = "t0psecret\ny = 1')
-    command = str(Path(PYTHON).with_name("orders-dagster"))
 
-    code, output = place.run(command, "doctor")
+    code, output = place.run(str(Path(PYTHON).with_name("orders-dagster")), *command)
 
     assert code == 2
     assert "secrets.toml" in output
+    assert "--json" not in command or json.loads(output)["verdict"] == "FAIL"
     assert "line 2" in output
     assert "Traceback" not in output
     assert "t0psecret" not in output

@@ -292,14 +292,15 @@ def test_a_span_that_cannot_be_meant_is_refused(start: str, end: str, reason: st
         Span.parse(start, end, NOW)
 
 
-def test_a_span_may_begin_with_the_calendar(project: Project) -> None:
-    """Whoever wants everything writes the first day there is: nothing comes before it, so nothing is
-    subtracted from it where the API leaves out the start of a window."""
+@pytest.mark.parametrize("end", ["", "9999-12-31T23:59:59.999999"])
+def test_a_span_may_begin_and_end_with_the_calendar(project: Project, end: str) -> None:
+    """Whoever wants everything writes the first day there is and the last: nothing comes before it, so
+    nothing is subtracted from it where the API leaves out the start of a window."""
     orders = months(3)
     api = Api(lambda query: page(orders, query, excludes_start=True))
     with api.running():
         project.point_at(api.url, login=False)
-        project.synchronise(span=Span.parse("0001-01-01", "", NOW))
+        project.synchronise(span=Span.parse("0001-01-01", end, NOW))
 
         assert project.orders() == expected(orders)
 

@@ -137,6 +137,19 @@ def test_the_months_begin_with_the_initial_value(project: Project) -> None:
     assert months.get_partition_keys() == [f"{LAST_MONTH:%Y-%m-%d}", f"{THIS_MONTH:%Y-%m-%d}"]
 
 
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "0999-05-05"])
+def test_an_initial_value_that_stands_for_no_date_is_one_since_1970(
+    project: Project, value: str
+) -> None:
+    """Thousands of months would be of no use on the page; the Launchpad takes any start."""
+    project.set(initial_value=value)
+
+    months = build_defs().resolve_job_def("replay_orders").partitions_def
+
+    assert months is not None
+    assert months.get_partition_keys()[0] == "1970-01-01"
+
+
 def test_a_repair_mends_what_differs_and_says_so(
     project: Project, store: Shop, instance: DagsterInstance
 ) -> None:

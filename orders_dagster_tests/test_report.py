@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner, Result
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
 from playwright.sync_api import Browser, Page, expect
 
 from orders_dagster.checks import CHECKS, orders_checks
@@ -28,6 +29,7 @@ from orders_dagster.report import charts, waiting, write
 from orders_dagster.report.asset import FILE
 from orders_dagster.report.content import Report, make_report
 from orders_dagster.report.formats import as_json, html, markdown
+from orders_dagster.runs import LATEST
 from orders_dagster.sandbox import running
 from orders_dagster_tests.test_page import chromium
 from orders_dagster_tests.test_volume import remember
@@ -366,6 +368,34 @@ def test_records_that_cannot_be_read_are_no_failing_check(
     assert result.exit_code == 2
     assert "Dagster's records cannot be read" in result.output
     assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("then", ["CANCELED", "STARTED", "NOT_STARTED", "replays"])
+def test_a_failed_run_is_told_until_another_one_has_loaded(
+    instance: DagsterInstance, then: str
+) -> None:
+    """One that was cancelled, goes on, or waits, says nothing yet, nor do many replays."""
+    _add_run(instance, DagsterRunStatus.SUCCESS)
+    _add_run(instance, DagsterRunStatus.FAILURE)
+    if then == "replays":
+        for _ in range(LATEST + 1):
+            _add_run(instance, DagsterRunStatus.SUCCESS, "replay_orders")
+    else:
+        _add_run(instance, DagsterRunStatus[then])
+
+    assert make_report(instance, SPECS).headline.startswith("The last run failed")
+    _add_run(instance, DagsterRunStatus.SUCCESS)
+    assert not make_report(instance, SPECS).headline.startswith("The last run failed")
+
+
+def _add_run(instance: DagsterInstance, status: DagsterRunStatus, job: str = "orders_job") -> None:
+    instance.add_run(DagsterRun(job_name=job, run_id=make_new_run_id(), status=status))
+
+
+def test_a_whole_number_in_a_table_is_written_as_it_is() -> None:
+    """It may be an id, which somebody copies into a query."""
+    written = map(write.cell, (1234567, 1234567.5, None))
+    assert list(written) == ["1234567", "1,234,567.5", "–"]
 
 
 # The formats

@@ -3,15 +3,16 @@
 Nothing is queued. At each tick what is wrong now, according to Dagster's records, is held against what
 has been told; the difference is the news. So nothing is lost while the daemon or a receiver is down, and
 what is well again meanwhile is one message instead of two. The ledgers are the cursor of the sensor.
-They hold times and the names of checks and jobs, and know receivers by their place in the setting: no
-address, no order.
+They hold times and the names of checks and jobs, and know receivers by a few bits of a hash of their URL,
+or, of a URL that is new, by its place in the setting, whose password may have been renewed: no address, no
+order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -52,12 +53,14 @@ class Ledger:
         knows_until: nothing that was over by then is news; at first, the time of the first tick.
         failures: attempts in a row that it did not take; what it was to be told is unsent.
         last_failure: the last of them.
+        mark: of the receiver.
     """
 
     knows_until: datetime
     told: dict[str, Told] = field(default_factory=dict)
     failures: int = 0
     last_failure: datetime = BEGINNING
+    mark: str = ""
 
     def news(self, key: str, episode: Episode | None, at_least: Severity) -> News | None:
         """What to tell of a subject, given its last episode and the severity that is set."""
@@ -103,13 +106,21 @@ class Ledger:
         return min(self.knows_until, told.since) if told and not told.is_over else self.knows_until
 
 
-def parse(cursor: str | None, receivers: int, now: datetime) -> list[Ledger]:
-    """A ledger for each receiver. A cursor that cannot be read is none: what is wrong is told again."""
+def parse(cursor: str | None, marks: Sequence[str], now: datetime) -> list[Ledger]:
+    """A ledger for each receiver, by their marks. A cursor that cannot be read is none: what is wrong is
+    told again."""
     try:
         found = [_ledger(entry) for entry in json.loads(cursor or "[]")]
     except (ValueError, TypeError, KeyError, AttributeError):
         found = []
-    return [*found, *(Ledger(now) for _ in range(receivers - len(found)))][:receivers]
+    of = {ledger.mark: ledger for ledger in found}
+    ledgers = []
+    for place, mark in enumerate(marks):
+        there = found[place] if place < len(found) else None
+        renewed = there if there and there.mark not in marks else None
+        ledger = of.get(mark) or renewed or Ledger(now)
+        ledgers.append(replace(ledger, mark=mark))
+    return ledgers
 
 
 def text(ledgers: Iterable[Ledger]) -> str:
@@ -124,6 +135,7 @@ def _entry(ledger: Ledger) -> dict[str, Any]:
             for key, told in ledger.told.items()
         },
         "knows_until": ledger.knows_until.isoformat(),
+        "receiver": ledger.mark,
     }
     if ledger.failures:
         entry["unsent"] = {
@@ -143,4 +155,5 @@ def _ledger(entry: dict[str, Any]) -> Ledger:
         knows_until=datetime.fromisoformat(entry["knows_until"]),
         failures=int(unsent["attempts"]),
         last_failure=datetime.fromisoformat(unsent["last_attempt"]),
+        mark=str(entry.get("receiver", "")),
     )

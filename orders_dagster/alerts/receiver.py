@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from pydantic import SecretStr
@@ -34,10 +35,12 @@ class Receiver:
 
     Attributes:
         name: what it is called in messages, "receiver 1 (Slack)".
+        mark: what it is known by, whatever its place: too few bits of a hash of its URL to guess that by.
         service: Apprise with this one URL; None if it does not understand it.
     """
 
     name: str
+    mark: str
     service: Any
     problem: SettingsError | None = None
 
@@ -77,10 +80,12 @@ def _receiver(number: int, url: SecretStr) -> Receiver:
             storage_mode="memory",
         )
         plugin = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset)
+    mark = blake2b(url.get_secret_value().encode(), digest_size=4).hexdigest()
     if plugin is None:
         problem = f"sources.orders.alerts.urls: Apprise does not understand the URL number {number}"
         return Receiver(
             f"receiver {number}",
+            mark,
             None,
             SettingsError(
                 [
@@ -91,7 +96,7 @@ def _receiver(number: int, url: SecretStr) -> Receiver:
         )
     service = apprise.Apprise(asset=asset)
     service.add(plugin)
-    return Receiver(f"receiver {number} ({plugin.service_name})", service)
+    return Receiver(f"receiver {number} ({plugin.service_name})", mark, service)
 
 
 _is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)

@@ -49,7 +49,7 @@ def tell(
 ) -> Tick:
     """Tell every receiver what it does not know. One that fails is tried again at a later tick, from
     where it failed, and holds up no other."""
-    ledgers = ledgers_of.parse(cursor, len(receivers), now)
+    ledgers = ledgers_of.parse(cursor, [receiver.mark for receiver in receivers], now)
     tick = Tick("")
     due = [
         (receiver, ledger)

@@ -95,7 +95,7 @@ def make_report(
         key=lambda check: WORST_FIRST.index(check.verdict),
     )
     loads = materializations(instance, limit)[::-1]
-    run = last_run(instance)
+    run = last_run(instance, loads[-1].run_id if loads else None)
     failed_again = [run for job in (REPLAY, REPAIR) for run in _failed(instance, job)]
     verdict, headline = _verdict(checks, run, failed_again)
     return Report(

@@ -53,7 +53,7 @@ def code(text: str) -> Markup:
 
 
 def cell(value: Any) -> str:
-    """A value of a table that a check has recorded."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    """A value of a table that a check has recorded. A whole number may be an id: it stays as it is."""
+    if isinstance(value, float):
         return number(value)
     return "–" if value is None else _TIME.sub(r"\1 \2", str(value))
