@@ -17,18 +17,16 @@ from itertools import pairwise
 from orders_dagster.api.count import MOST_PAGES, ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
 from orders_dagster.cursor import floor, step_of
+from orders_dagster.edges import Edges, Expected
 from orders_dagster.pipeline import watermark
 from orders_dagster.rejections import MOST
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.span import EARLIEST, Span
+from orders_dagster.span import Span
 from orders_dagster.tables import Counts
 from orders_dagster.warehouse import Warehouse
 
 WINDOWS = 24
 """Windows to begin with, of as many orders each; each costs a request, by each run that compares."""
-
-NEARBY = 200
-"""How many steps of the cursor's format are looked at for one in which no order is dated."""
 
 MOST_REQUESTS = 200
 """Where a table has lost orders everywhere, the windows that differ are told as they are by then."""
@@ -81,7 +79,7 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     if counts.rejections.are_too_many:
         return Comparison(not_compared=f"More than {MOST:,} orders wait in orders_rejected.")
     step = step_of(settings.cursor_format)
-    edge_at = _Edges(counts.times_in, step)
+    edge_at = Edges(counts.times_in, step)
     lag = timedelta(seconds=settings.lag_seconds)
     until = edge_at.behind(newest - lag, within=max(lag / 2, step))
     parts = counts.equal_parts(WINDOWS, until)
@@ -89,9 +87,8 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     if not spans:
         return Comparison(not_compared="Nothing older than the lag has been loaded yet.")
     api = ApiCounts(settings)
-    search = _Search(
-        api.orders_in, counts.present_in, edge_at, settings.page_size, settings.workers
-    )
+    expected = Expected(counts.present_in, step)
+    search = _Search(api.orders_in, expected, edge_at, settings.page_size, settings.workers)
     try:
         found = search.differences(spans)
         if found:
@@ -99,7 +96,7 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
             moved = api.changed_since(until)
             if moved is None:
                 return Comparison(not_compared=TOO_MANY_CHANGES)
-            again = [_look_again(difference.span, api, counts, moved) for difference in found]
+            again = [_look_again(difference.span, api, expected, moved) for difference in found]
             found = [one for one in again if one is not None]
     except TotalOfThePage:
         return Comparison(
@@ -117,38 +114,6 @@ def windows(initial: datetime, edges: Iterable[datetime], until: datetime) -> li
     return [Span(start, end) for start, end in pairwise(ordered)]
 
 
-class _Edges:
-    """Where windows may meet: not every API includes the start of a window and excludes its end, so that an
-    order that is dated there would be in both windows, or in none.
-
-    Args:
-        times_in: the modification dates in a span.
-        step: the smallest difference between two times that a request can name.
-    """
-
-    def __init__(self, times_in: Callable[[Span], list[datetime]], step: timedelta) -> None:
-        self._times_in = times_in
-        self.step = step
-
-    def __call__(self, time: datetime) -> datetime:
-        """The last step up to a time in which no order is dated; that of the time itself, if there is none
-        nearby."""
-        at = floor(time, self.step)
-        steps = min(NEARBY, (at - EARLIEST) // self.step)
-        return self._free(at, [at - n * self.step for n in range(steps + 1)])
-
-    def behind(self, time: datetime, within: timedelta) -> datetime:
-        """The first such step from a time on: what comes before it is to be compared."""
-        at = floor(time, self.step)
-        steps = min(NEARBY, within // self.step)
-        return self._free(at, [at + n * self.step for n in range(steps + 1)])
-
-    def _free(self, otherwise: datetime, steps: list[datetime]) -> datetime:
-        near = Span(min(steps), max(steps) + self.step)
-        taken = {floor(one, self.step) for one in self._times_in(near)}
-        return next((step for step in steps if step not in taken), otherwise)
-
-
 def _obstacle(settings: OrdersSettings) -> str | None:
     if not settings.total_path:
         return "The API reports no total (sources.orders.total_path)."
@@ -158,9 +123,9 @@ def _obstacle(settings: OrdersSettings) -> str | None:
 
 
 def _look_again(
-    span: Span, api: ApiCounts, counts: Counts, moved: set[int | str]
+    span: Span, api: ApiCounts, expected: Expected, moved: set[int | str]
 ) -> Difference | None:
-    in_api, in_warehouse = api.orders_in(span), counts.present_in(span, without=moved)
+    in_api, in_warehouse = api.orders_in(span), expected(span, moved)
     return Difference(span, in_api, in_warehouse) if in_api != in_warehouse else None
 
 
@@ -170,13 +135,13 @@ class _Search:
     def __init__(
         self,
         in_api: Callable[[Span], int],
-        in_warehouse: Callable[[Span], int],
-        edge_at: _Edges,
+        expected: Expected,
+        edge_at: Edges,
         enough: int,
         workers: int,
     ) -> None:
         self._in_api = in_api
-        self._in_warehouse = in_warehouse
+        self._expected = expected
         self._edge_at = edge_at
         self._enough = enough
         self._workers = workers
@@ -184,7 +149,9 @@ class _Search:
 
     def differences(self, spans: Sequence[Span]) -> list[Difference]:
         found: list[Difference] = []
-        differing = list(self._differing(spans))
+        in_api = self._asked(spans)
+        self._expected.learn(spans, in_api)
+        differing = list(self._differing(spans, in_api))
         while differing:
             small = [one for one in differing if self._is_small(one)]
             large = [one for one in differing if not self._is_small(one)]
@@ -192,15 +159,18 @@ class _Search:
             if self.requests + 2 * len(large) > MOST_REQUESTS:
                 found += large
                 break
-            differing = list(self._differing([half for one in large for half in self._halves(one)]))
+            halves = [half for one in large for half in self._halves(one)]
+            differing = list(self._differing(halves, self._asked(halves)))
         return sorted(found, key=lambda difference: difference.span.start)
 
-    def _differing(self, spans: Sequence[Span]) -> Iterator[Difference]:
-        with ThreadPoolExecutor(self._workers) as pool:
-            asked = list(pool.map(self._in_api, spans))
+    def _asked(self, spans: Sequence[Span]) -> list[int]:
         self.requests += len(spans)
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(self._in_api, spans))
+
+    def _differing(self, spans: Sequence[Span], asked: Sequence[int]) -> Iterator[Difference]:
         for span, in_api in zip(spans, asked, strict=True):
-            in_warehouse = self._in_warehouse(span)
+            in_warehouse = self._expected(span)
             if in_api != in_warehouse:
                 yield Difference(span, in_api, in_warehouse)
 

@@ -45,6 +45,7 @@ PLAIN = (
     "tables",
     "destination",
     "pipeline",
+    "edges",
     "reconcile",
     "repair",
     "volume",

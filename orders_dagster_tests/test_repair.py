@@ -389,6 +389,42 @@ def test_the_newest_orders_are_compared_where_there_is_no_lag(project: Project) 
         assert sum(one.in_api - one.in_warehouse for one in compared().differences) == 2
 
 
+@pytest.mark.parametrize("deleted", [(), (700, 701)])
+@pytest.mark.parametrize("how", ["excludes its start", "includes its end"])
+def test_an_api_of_days_with_other_edges_is_compared_as_it_counts(
+    project: Project, how: str, deleted: tuple[int, ...]
+) -> None:
+    """With an order on each day, windows meet at one wherever they meet."""
+    begin, day = datetime(2020, 1, 1, tzinfo=UTC), timedelta(days=1)
+    there = {n: order(n, last_modified_date=f"{begin + n * day:%Y-%m-%d}") for n in range(1500)}
+
+    def answer(query: dict[str, str]) -> Any:
+        found = dict(query)
+        for name in ("modified_since", "modified_before"):
+            if name in query:
+                found[name] = f"{query[name]}T00:00:00+00:00"
+        if how == "includes its end" and "modified_before" in query:
+            end = datetime.fromisoformat(found["modified_before"]) + day
+            found["modified_before"] = end.isoformat()
+        dated = [
+            one | {"last_modified_date": f"{one['last_modified_date']}T00:00:00+00:00"}
+            for one in there.values()
+        ]
+        return page(dated, found, excludes_start=how == "excludes its start")
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.set(cursor_format="%Y-%m-%d", initial_value="2019-12-01", page_size=50)
+        project.synchronise(span=Span(begin - day, begin + 2000 * day))
+        project.synchronise()
+        for n in deleted:
+            del there[n]
+        found = compared()
+
+    assert sum(one.in_warehouse - one.in_api for one in found.differences) == len(deleted)
+    assert sum(one.in_warehouse for one in found.differences) <= 2 * 50
+
+
 @pytest.mark.parametrize("limit", [{}, {"limit": "7"}], ids=["", "whatever is asked for"])
 def test_a_total_of_the_page_is_not_compared(project: Project, limit: dict[str, str]) -> None:
     """Every window would have one order in the API, or seven; the others would be taken for deleted."""
