@@ -4,7 +4,7 @@ and excludes its end, so that an order that is dated there would be in both wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from orders_dagster.cursor import floor
@@ -12,6 +12,10 @@ from orders_dagster.span import EARLIEST, Span
 
 NEARBY = 200
 """How many steps of the cursor's format are looked at for one in which no order is dated."""
+
+PLAIN = (0, 0)
+"""By how many steps a window has to be asked for earlier: its start, where that is excluded, and its end,
+where that is included."""
 
 FEW = 3
 """So many windows that differ may do so for other reasons than their edges."""
@@ -49,40 +53,50 @@ class Edges:
         return next((step for step in steps if step not in taken), otherwise)
 
 
-class Expected:
-    """How many orders an API is to have in a window, of those in the warehouse.
+class Counted:
+    """How many orders an API has in a window, its start included and its end excluded, however the API
+    counts them.
 
     Args:
-        present_in: how many the warehouse has in a span, without those of some keys.
+        orders_in: how many the API says there are in a span.
+        present_in: how many the warehouse has in it.
         step: the smallest difference between two times that a request can name.
     """
 
     def __init__(
-        self, present_in: Callable[[Span, Collection[int | str]], int], step: timedelta
+        self, orders_in: Callable[[Span], int], present_in: Callable[[Span], int], step: timedelta
     ) -> None:
+        self._orders_in = orders_in
         self._present_in = present_in
         self._step = step
-        self._excludes_start = self._includes_end = False
+        self._earlier = PLAIN
 
-    def __call__(self, span: Span, without: Collection[int | str] = ()) -> int:
-        count = self._present_in(span, without)
-        if self._excludes_start:
-            count -= self._present_in(Span(span.start, span.start + self._step), without)
-        if self._includes_end:
-            count += self._present_in(Span(span.end, span.end + self._step), without)
-        return count
+    def __call__(self, span: Span) -> int:
+        start, end = self._earlier
+        return self._orders_in(Span(span.start - start * self._step, span.end - end * self._step))
 
-    def learn(self, spans: Sequence[Span], in_api: Sequence[int]) -> None:
+    def learn(self, spans: Sequence[Span], in_api: Sequence[int]) -> bool:
         """See from many windows which edges the API counts: where dates are days, or a shop is busy in
-        every second, there is no step without an order for windows to meet at."""
-        differing = {}
-        for form in ((False, False), (False, True), (True, False), (True, True)):
-            self._excludes_start, self._includes_end = form
-            differing[form] = sum(
-                self(span) != count for span, count in zip(spans, in_api, strict=True)
+        every second, there is no step without an order for windows to meet at.
+
+        Returns: whether they have to be asked for once more, since it counts others.
+        """
+        here = [self._present_in(span) for span in spans]
+        at = {edge: self._present_in(Span(edge, edge + self._step)) for edge in _edges(spans)}
+
+        def differing(earlier: tuple[int, int]) -> int:
+            start, end = earlier
+            expected = (
+                count - start * at[span.start] + end * at[span.end]
+                for span, count in zip(spans, here, strict=True)
             )
-            if not any(form) and differing[form] <= FEW:
-                return
-        best = min(differing, key=lambda form: differing[form])
-        is_plain = 2 * differing[best] > differing[False, False]
-        self._excludes_start, self._includes_end = (False, False) if is_plain else best
+            return sum(one != other for one, other in zip(expected, in_api, strict=True))
+
+        best = min((PLAIN, (0, 1), (1, 0), (1, 1)), key=differing)
+        if differing(PLAIN) > max(FEW, 2 * differing(best)):
+            self._earlier = best
+        return self._earlier != PLAIN
+
+
+def _edges(spans: Sequence[Span]) -> set[datetime]:
+    return {edge for span in spans for edge in (span.start, span.end)}

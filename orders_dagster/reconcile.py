@@ -17,7 +17,7 @@ from itertools import pairwise
 from orders_dagster.api.count import MOST_PAGES, ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
 from orders_dagster.cursor import floor, step_of
-from orders_dagster.edges import Edges, Expected
+from orders_dagster.edges import Counted, Edges
 from orders_dagster.pipeline import watermark
 from orders_dagster.rejections import MOST
 from orders_dagster.settings import OrdersSettings
@@ -87,8 +87,8 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
     if not spans:
         return Comparison(not_compared="Nothing older than the lag has been loaded yet.")
     api = ApiCounts(settings)
-    expected = Expected(counts.present_in, step)
-    search = _Search(api.orders_in, expected, edge_at, settings.page_size, settings.workers)
+    in_api = Counted(api.orders_in, counts.present_in, step)
+    search = _Search(in_api, counts.present_in, edge_at, settings.page_size, settings.workers)
     try:
         found = search.differences(spans)
         if found:
@@ -96,7 +96,7 @@ def compare(settings: OrdersSettings, warehouse: Warehouse) -> Comparison:
             moved = api.changed_since(until)
             if moved is None:
                 return Comparison(not_compared=TOO_MANY_CHANGES)
-            again = [_look_again(difference.span, api, expected, moved) for difference in found]
+            again = [_look_again(difference.span, in_api, counts, moved) for difference in found]
             found = [one for one in again if one is not None]
     except TotalOfThePage:
         return Comparison(
@@ -123,9 +123,9 @@ def _obstacle(settings: OrdersSettings) -> str | None:
 
 
 def _look_again(
-    span: Span, api: ApiCounts, expected: Expected, moved: set[int | str]
+    span: Span, counted: Counted, counts: Counts, moved: set[int | str]
 ) -> Difference | None:
-    in_api, in_warehouse = api.orders_in(span), expected(span, moved)
+    in_api, in_warehouse = counted(span), counts.present_in(span, without=moved)
     return Difference(span, in_api, in_warehouse) if in_api != in_warehouse else None
 
 
@@ -134,14 +134,14 @@ class _Search:
 
     def __init__(
         self,
-        in_api: Callable[[Span], int],
-        expected: Expected,
+        in_api: Counted,
+        in_warehouse: Callable[[Span], int],
         edge_at: Edges,
         enough: int,
         workers: int,
     ) -> None:
         self._in_api = in_api
-        self._expected = expected
+        self._in_warehouse = in_warehouse
         self._edge_at = edge_at
         self._enough = enough
         self._workers = workers
@@ -150,7 +150,8 @@ class _Search:
     def differences(self, spans: Sequence[Span]) -> list[Difference]:
         found: list[Difference] = []
         in_api = self._asked(spans)
-        self._expected.learn(spans, in_api)
+        if self._in_api.learn(spans, in_api):
+            in_api = self._asked(spans)
         differing = list(self._differing(spans, in_api))
         while differing:
             small = [one for one in differing if self._is_small(one)]
@@ -170,7 +171,7 @@ class _Search:
 
     def _differing(self, spans: Sequence[Span], asked: Sequence[int]) -> Iterator[Difference]:
         for span, in_api in zip(spans, asked, strict=True):
-            in_warehouse = self._expected(span)
+            in_warehouse = self._in_warehouse(span)
             if in_api != in_warehouse:
                 yield Difference(span, in_api, in_warehouse)
 
