@@ -229,7 +229,7 @@ def test_an_order_that_is_rejected_is_counted_where_the_api_has_it(
     assert compared().differences == ()
 
 
-@pytest.mark.parametrize("key", [7, 1234567890123456789, "9" * 40, "A'1", 'A"%s', "é\ud800"])
+@pytest.mark.parametrize("key", [1234567890123456789, "A'1\"%s", "é\ud800"])
 def test_an_order_that_is_not_loaded_is_not_taken_for_deleted_whatever_its_id(
     project: Project, key: int | str
 ) -> None:

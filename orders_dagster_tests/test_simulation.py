@@ -24,9 +24,10 @@ from orders_dagster_tests.simulation.runs import Runner
 from orders_dagster_tests.simulation.scenario import MISHAPS, Scenario, scenario
 from orders_dagster_tests.simulation.shop import open_shop
 
-SEEDS = tuple(seed for seed in range(1, 30) if seed not in (20, 25, 26))
+SEEDS = tuple(seed for seed in range(1, 30) if seed not in (10, 14, 20, 25, 26))
 """Without those that cost as much as several others, and the 30: a hundred ties in a random order on pages
-of two; 11, 12 and 22 as well as `test_hostile_apis.py` are about such. `make simulate` plays them all."""
+of two, and repairs of such; 4, 11, 12 and 22 as well as `test_hostile_apis.py` are about such. `make
+simulate` plays them all."""
 
 
 @pytest.fixture(scope="module")
