@@ -1,6 +1,4 @@
-"""Where windows meet, and which of them an order there is in: not every API includes the start of a window
-and excludes its end, so that an order that is dated there would be in both windows, or in none.
-"""
+"""Where the windows meet that are compared, and which of them an order that is dated there is in."""
 
 from __future__ import annotations
 
@@ -75,13 +73,19 @@ class Counted:
         start, end = self._earlier
         return self._orders_in(Span(span.start - start * self._step, span.end - end * self._step))
 
-    def learn(self, spans: Sequence[Span], in_api: Sequence[int]) -> bool:
+    def learn(self, spans: Sequence[Span], in_api: Sequence[int], here: Sequence[int]) -> bool:
         """See from many windows which edges the API counts: where dates are days, or a shop is busy in
         every second, there is no step without an order for windows to meet at.
 
-        Returns: whether they have to be asked for once more, since it counts others.
+        Args:
+            in_api: how many the API says there are in each of the windows.
+            here: how many the warehouse has.
+
+        Returns: whether they have to be asked for once more, since it counts other edges.
         """
-        here = [self._present_in(span) for span in spans]
+        plainly = sum(one != other for one, other in zip(here, in_api, strict=True))
+        if plainly <= FEW:
+            return False
         at = {edge: self._present_in(Span(edge, edge + self._step)) for edge in _edges(spans)}
 
         def differing(earlier: tuple[int, int]) -> int:
@@ -92,10 +96,11 @@ class Counted:
             )
             return sum(one != other for one, other in zip(expected, in_api, strict=True))
 
-        best = min((PLAIN, (0, 1), (1, 0), (1, 1)), key=differing)
-        if differing(PLAIN) > max(FEW, 2 * differing(best)):
-            self._earlier = best
-        return self._earlier != PLAIN
+        best = min(((0, 1), (1, 0), (1, 1)), key=differing)
+        if 2 * differing(best) >= plainly:
+            return False
+        self._earlier = best
+        return True
 
 
 def _edges(spans: Sequence[Span]) -> set[datetime]:

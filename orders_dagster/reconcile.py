@@ -149,10 +149,10 @@ class _Search:
 
     def differences(self, spans: Sequence[Span]) -> list[Difference]:
         found: list[Difference] = []
-        in_api = self._asked(spans)
-        if self._in_api.learn(spans, in_api):
+        in_api, here = self._asked(spans), list(map(self._in_warehouse, spans))
+        if self._in_api.learn(spans, in_api, here):
             in_api = self._asked(spans)
-        differing = list(self._differing(spans, in_api))
+        differing = list(_differing(spans, in_api, here))
         while differing:
             small = [one for one in differing if self._is_small(one)]
             large = [one for one in differing if not self._is_small(one)]
@@ -161,19 +161,14 @@ class _Search:
                 found += large
                 break
             halves = [half for one in large for half in self._halves(one)]
-            differing = list(self._differing(halves, self._asked(halves)))
+            here = list(map(self._in_warehouse, halves))
+            differing = list(_differing(halves, self._asked(halves), here))
         return sorted(found, key=lambda difference: difference.span.start)
 
     def _asked(self, spans: Sequence[Span]) -> list[int]:
         self.requests += len(spans)
         with ThreadPoolExecutor(self._workers) as pool:
             return list(pool.map(self._in_api, spans))
-
-    def _differing(self, spans: Sequence[Span], asked: Sequence[int]) -> Iterator[Difference]:
-        for span, in_api in zip(spans, asked, strict=True):
-            in_warehouse = self._in_warehouse(span)
-            if in_api != in_warehouse:
-                yield Difference(span, in_api, in_warehouse)
 
     def _is_small(self, one: Difference) -> bool:
         return (
@@ -188,3 +183,11 @@ class _Search:
         if edge <= span.start:
             edge = middle
         return [Span(span.start, edge), Span(edge, span.end)]
+
+
+def _differing(
+    spans: Sequence[Span], in_api: Sequence[int], in_warehouse: Sequence[int]
+) -> Iterator[Difference]:
+    for span, there, here in zip(spans, in_api, in_warehouse, strict=True):
+        if there != here:
+            yield Difference(span, there, here)
