@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orders_dagster.cursor import read_time, write_time
 from orders_dagster.errors import (
     ApiRefused,
     PagesDisagree,
@@ -42,6 +44,8 @@ def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dic
         + how.get("zone", timedelta())
         for name in ("modified_since", "modified_before")
     )
+    if "modified_before" not in query:
+        before = datetime.max.replace(tzinfo=UTC)
     behind = [
         o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
     ]
@@ -267,6 +271,45 @@ def test_a_full_page_of_ties_at_the_watermark_does_not_count_pages(
     project.synchronise()
 
     assert project.synchronise().unchanged == 5
+
+
+@pytest.mark.parametrize("ties", [1, 3, 7])
+@pytest.mark.parametrize("limit", [3, 100])
+def test_a_number_that_ends_where_pages_are_cut_is_not_all_there_is(
+    project: Project, serve: Callable[[Answering], Api], limit: int, ties: int
+) -> None:
+    """A page of 100, and a total of 100, look like all of them: one more page tells."""
+    orders = [order(n, n // ties * 20) for n in range(450 if limit == 100 else 40)]
+    serve(lambda query: page(orders, query, cap=limit, counts_up_to=limit))
+    project.set(page_size=2 * limit)
+
+    project.synchronise()
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+@pytest.mark.parametrize("cursor_format", ["iso", "epoch_seconds", "%Y-%m-%d"])
+def test_orders_on_the_last_day_of_the_calendar_end_no_run(
+    project: Project, serve: Callable[[Answering], Api], cursor_format: str
+) -> None:
+    """Such a date stands for none; nothing is later."""
+    never = [order(n, 0) | {"last_modified_date": "9999-12-31T23:59:59Z"} for n in range(20, 26)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        times = {
+            name: write_time(read_time(text, cursor_format), "iso")
+            for name, text in query.items()
+            if name.startswith("modified")
+        }
+        return page(ONE_PER_SECOND + never, query | times)
+
+    serve(answer)
+    project.set(page_size=4, cursor_format=cursor_format)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(26))
 
 
 def test_a_page_of_one_order_within_ties_is_not_their_end(
@@ -732,13 +775,13 @@ def test_a_secret_among_the_parameters_is_not_shown(
 ) -> None:
     """WooCommerce takes its consumer_secret in the address."""
     serve(lambda query: {"nothing": 1})
-    secret = {"consumer_secret": "cs_123", "code": "Qx7Zr-cs_123", "v": "2024-10"}
-    project.set(params={"since": "{start}", "page_of": "all"} | secret)
+    secret = {"consumer_secret": "cs_123", "code": "Qx7Zr-cs_123", "pass": "letmein", "pin": "4711"}
+    project.set(params={"since": "{start}", "page_of": "all", "v": "2024-10"} | secret)
 
     with pytest.raises(ResponseNotUnderstood) as error:
         project.synchronise()
 
-    assert "cs_123" not in str(error.value)
+    assert not re.search("cs_123|letmein|4711", str(error.value))
     assert "consumer_secret=***" in str(error.value)
     assert "page_of=all" in str(error.value)
     assert "v=2024-10" in str(error.value)

@@ -183,6 +183,23 @@ def test_a_retry_after_that_asks_for_no_wait_is_no_error(
     assert wait == 0 if text in ("0", "Wed, 21 Oct 2015 07:28:00 GMT") else 3 <= wait <= 4.5
 
 
+@pytest.mark.parametrize("ahead", [600, -600])
+def test_a_retry_after_that_is_a_date_is_read_by_the_clock_that_wrote_it(
+    serve: Serve, waits: list[float], ahead: int
+) -> None:
+    """Clocks may differ, by less than the lag: then a date would be ten minutes away, or have passed."""
+    asked = count(1)
+    told = formatdate(time.time() + ahead + 5, usegmt=True)
+    refusal = Refusal(429, {"Retry-After": told})
+    api = serve(lambda query: refusal if next(asked) == 1 else ONE_PAGE)
+    api.seconds_ahead = ahead
+
+    connect(read_settings(), Traffic()).session.get(f"{read_settings().base_url}/v1/orders")
+
+    (wait,) = waits
+    assert 3 <= wait <= 6
+
+
 def test_a_date_that_is_too_far_away_stops_the_run(project: Project, serve: Serve) -> None:
     """The limit holds for dates as for seconds."""
     tomorrow = formatdate(time.time() + 86_400, usegmt=True)

@@ -32,6 +32,7 @@ class PageShape:
         sort_is_trusted: set when a page has shown that the oldest order comes first.
         undated_leads: how often a page of orders without a date came before one with dates.
         ignores_offset: set when the API answers each offset with the same page.
+        largest_page: how many orders the largest page so far held.
         offset_is_trusted: set when it has been seen to skip orders, not pages.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
@@ -48,6 +49,7 @@ class PageShape:
     sort_is_trusted: bool = False
     undated_leads: int = 0
     ignores_offset: bool = False
+    largest_page: int = 0
     offset_is_trusted: bool = False
 
     @classmethod

@@ -127,6 +127,7 @@ class OrdersPaginator(BasePaginator):
             # A number of something else, or one that ends somewhere.
             self.shape.reports_total, total = False, None
         self.windows.page(len(rows), total)
+        self.shape.largest_page = max(self.shape.largest_page, len(rows))
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
         if self._trial is not None:
             self._judge_offset(response, identities(keys, self._trial.offset))

@@ -8,7 +8,7 @@ a start that is excluded, a total that is none, ties that come in another order 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from requests import Request, Response
@@ -31,6 +31,9 @@ MOST_REPEATS = 8
 another order each time, two small pages in a row may well be the same."""
 
 ONE_SECOND = timedelta(seconds=1)
+LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
+"""Behind it there is nothing: a date that stands for none, on the last day of the calendar."""
+
 LONGEST_OVERLAP = timedelta(hours=1)
 """By how much a window may begin earlier, for a filter that excludes its start. A day would be much."""
 
@@ -197,7 +200,7 @@ class SeekPaginator(OrdersPaginator):
         self.shape.trust(total, len(rows))
         if total is not None and len(rows) >= total:
             if self.shape.total_is_trusted:
-                if len(rows) < self.paging.page_size:
+                if self._is_whole(len(rows)):
                     self._has_next_page = False
                     return
             elif len(rows) > 1:
@@ -205,6 +208,12 @@ class SeekPaginator(OrdersPaginator):
                 return
         left = total - len(rows) if total is not None and self.shape.total_is_trusted else None
         self._continue_from(last, len(rows), left)
+
+    def _is_whole(self, rows: int) -> bool:
+        """Whether a page that is as long as the total says holds all: unless it may be cut, since there was
+        none that is longer, where the number ends as well. Two orders are no such page: with one of them
+        the window began, and a shop that changes one with every request would never be left."""
+        return rows < self.paging.page_size and (rows < self.shape.largest_page or rows <= 2)
 
     def _continue_from(self, last: datetime | None, seen: int, left: int | None) -> None:
         """On to the last row read, or into its ties if it is the start already."""
@@ -324,7 +333,7 @@ class SeekPaginator(OrdersPaginator):
 
     def _leave_ties(self) -> None:
         """On to the next timestamp. Orders without one come last, so that nothing follows them."""
-        if self._undated:
+        if self._undated or self._start > LATEST:
             self._has_next_page = False
         else:
             self._move_to(self._start + self._step, left=0)  # the next page tells
@@ -363,7 +372,7 @@ class SeekPaginator(OrdersPaginator):
         self._probed = None
         if total is not None and total > max(1, rows):
             self.shape.total_is_trusted = True
-            if total <= before and before < self.paging.page_size:
+            if total <= before and self._is_whole(before):
                 self._has_next_page = False
                 return
         else:

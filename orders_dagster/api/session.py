@@ -143,7 +143,7 @@ class RenewableAuth(Protocol):
 
 
 _BROKEN = (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout)
-_SECRET_NAME = re.compile(r"secret|token|key|passw|pwd|signature|auth", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"secret|token|key|pass|pwd|sig|auth|credential|(^|_)pin$", re.IGNORECASE)
 
 
 class _Transient(Exception):
@@ -433,9 +433,14 @@ def _retry_after_seconds(response: Response) -> float | None:
     if value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        until = parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError):
         return None
+    try:  # by the clock that it was written by
+        now = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError):
+        now = time.time()
+    return max(0.0, until - now)
 
 
 def _never_connected(error: Exception) -> bool:
