@@ -160,11 +160,9 @@ def test_nothing_that_is_covered_is_in_the_working_files_of_a_load(
     orders = [*orders_of_all_kinds(), None, NOT_AN_ORDER, [good("L-1"), [NOT_AN_ORDER]], 7]
 
     def answer(query: dict[str, str]) -> dict[str, Any]:
-        offset = int(query["offset"])
-        return {
-            "orders": orders[offset : offset + int(query["limit"])],
-            "total": len(orders),
-        }
+        offset, since = int(query["offset"]), query["modified_since"]
+        found = orders if since.startswith("2000") else orders[:1]
+        return {"orders": found[offset : offset + int(query["limit"])], "total": len(found)}
 
     lines: list[str] = []
     seen: set[str] = set()
