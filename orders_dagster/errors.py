@@ -180,9 +180,8 @@ def without_values(text: str) -> str:
 
     From the first quotation mark to the last one, since a value may hold some itself.
     """
-    said, _, _ = text.rpartition(
-        "\n\nLINE "
-    )  # where DuckDB repeats the statement, with marks of its own
+    # Behind the last "LINE", DuckDB repeats the statement, with quotation marks of its own.
+    said, _, _ = text.rpartition("\n\nLINE ")
     return _QUOTED.sub("'…'", said or text)
 
 

@@ -88,9 +88,8 @@ class Step:
             if newer:
                 self._files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         state = dlt.current.resource_state(ORDERS)
-        state[IN_LISTS] = dict(
-            Counter(state.get(IN_LISTS, {})) | self._rows.in_lists
-        )  # the larger ones
+        # Of each table the larger number.
+        state[IN_LISTS] = dict(Counter(state.get(IN_LISTS, {})) | self._rows.in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
         if self._rows.newest is not None and self._started_at is not None:

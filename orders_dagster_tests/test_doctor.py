@@ -704,7 +704,9 @@ def test_a_page_that_is_capped_without_a_total(serve: Callable[..., Api], projec
 
 
 @pytest.mark.parametrize("others", [True, False])
-@pytest.mark.parametrize("keys", [("1@customers.example", "ORD-70001", "70003"), ("jane", "roe")])
+@pytest.mark.parametrize(
+    "keys", [("1@customers.example", "A1-ORD-70001", "70003"), ("jane", "roe")]
+)
 def test_a_list_by_id_is_described_without_its_ids(
     serve: Callable[..., Api], keys: tuple[str, ...], others: bool
 ) -> None:

@@ -145,8 +145,9 @@ class PageShape:
             )
 
 
-_FIELD = re.compile(r"[$@]?(?!\D*\d{3})[\w-]{1,40}")
-"""The name of a field: a list may come as an object, each order under its number or somebody's name."""
+FIELD = re.compile(r"(?!.*\d{3})[\w-]{1,40}")
+"""The name of a field that may be shown. One with a number in it may be an order's id: a list may come as
+an object, each order under its number."""
 
 
 def shape(body: Any) -> str:
@@ -156,7 +157,7 @@ def shape(body: Any) -> str:
             return (
                 f"an object of {len(body)} objects; the first is {shape(next(iter(body.values())))}"
             )
-        names = {key if _FIELD.fullmatch(str(key)) else "..." for key in body}
+        names = {key if FIELD.fullmatch(str(key).lstrip("$@")) else "..." for key in body}
         keys = ", ".join(sorted(names)[:20])
         return f"an object with the keys {keys}" if keys else "an object without keys"
     if isinstance(body, list):

@@ -8,7 +8,7 @@ a start that is excluded, a total that is none, ties that come in another order 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from requests import Request, Response
@@ -16,6 +16,7 @@ from requests import Request, Response
 from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging, identities
 from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
 from orders_dagster.errors import ResponseNotUnderstood
+from orders_dagster.span import LATEST
 from orders_dagster.windows import Windows
 
 READ_TIES_AGAIN = 50
@@ -31,9 +32,6 @@ MOST_REPEATS = 8
 another order each time, two small pages in a row may well be the same."""
 
 ONE_SECOND = timedelta(seconds=1)
-LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
-"""Behind it there is nothing: a date that stands for none, on the last day of the calendar."""
-
 LONGEST_OVERLAP = timedelta(hours=1)
 """By how much a window may begin earlier, for a filter that excludes its start. A day would be much."""
 
@@ -333,6 +331,7 @@ class SeekPaginator(OrdersPaginator):
 
     def _leave_ties(self) -> None:
         """On to the next timestamp. Orders without one come last, so that nothing follows them."""
+        # Behind the last days of the calendar there is nothing: such a date stands for none.
         if self._undated or self._start > LATEST:
             self._has_next_page = False
         else:

@@ -11,12 +11,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from orders_dagster.api.page import is_map
+from orders_dagster.api.page import FIELD, is_map
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
 
 DEEPEST = 4
-_PLAIN = re.compile(r"(?!.*\d{3})[\w-]{1,40}")
-"""The name of a field that may be shown. One with a number in it may be an order's id."""
 _BARE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _COUNT = re.compile(r"total|count|hits|found|records|results|elements|size|num", re.IGNORECASE)
 _ID = re.compile(r"(^|_)(id|uuid|guid|number|no|key|code)$|(Id|ID|Number|Key|Code)$")
@@ -116,7 +114,7 @@ def _lists(body: Any, path: str = "", level: int = 0) -> Iterator[tuple[str, int
             yield path or "$", len(body)
     elif isinstance(body, Mapping) and level < DEEPEST and not is_map(body):
         for name, value in body.items():
-            if _PLAIN.fullmatch(str(name)):
+            if FIELD.fullmatch(str(name)):
                 yield from _lists(value, _below(path, str(name)), level + 1)
 
 
@@ -130,7 +128,7 @@ def _below(path: str, name: str) -> str:
 def _numbers(body: Any, path: str = "", level: int = 0) -> Iterator[tuple[str, int]]:
     if isinstance(body, Mapping) and level < DEEPEST:
         for name, value in body.items():
-            if _PLAIN.fullmatch(str(name)):
+            if FIELD.fullmatch(str(name)):
                 yield from _numbers(value, _below(path, str(name)), level + 1)
     elif isinstance(body, int) and not isinstance(body, bool):
         yield path, body
@@ -144,7 +142,7 @@ def _fields(orders: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
     def collect(value: Mapping[str, Any], path: str, level: int) -> None:
         for name, inner in value.items():
-            if not _PLAIN.fullmatch(str(name)):
+            if not FIELD.fullmatch(str(name)):
                 continue
             here = f"{path}.{name}" if path else str(name)
             if isinstance(inner, Mapping) and level < DEEPEST:

@@ -267,9 +267,14 @@ class Known:
         except UnreadableTime:
             return None
 
+    def dated(self, response: Response) -> list[tuple[str, datetime]]:
+        """The primary key and the date of each order of a page that has a readable one."""
+        times = map(self.time, self.orders(response))
+        pairs = zip(self.keys(response), times, strict=True)
+        return [(key, time) for key, time in pairs if time is not None]
+
     def times(self, response: Response) -> list[datetime]:
-        times = (self.time(order) for order in self.orders(response))
-        return [time for time in times if time is not None]
+        return [time for _, time in self.dated(response)]
 
     def floor(self, time: datetime) -> datetime:
         """A time as precisely as a request can name it."""

@@ -110,11 +110,10 @@ def _left_out(known: Known) -> int:
     oldest, newest = times[0], times[-1]
 
     def missing(page: Response) -> set[tuple[str, datetime]]:
-        dated = zip(known.keys(page), map(known.time, known.orders(page)), strict=True)
         return {
             (key, time)
-            for key, time in dated
-            if time is not None and oldest < time < newest and key not in there
+            for key, time in known.dated(page)
+            if oldest < time < newest and key not in there
         }
 
     found = missing(known.first())
@@ -242,13 +241,10 @@ def _lost_at_the_end(known: Known) -> int:
 
     def missing(later: Response, narrow: Response) -> set[tuple[str, datetime]]:
         there = set(known.keys(narrow))
-        dated = zip(known.keys(later), map(known.time, known.orders(later)), strict=True)
         return {
             (key, time)
-            for key, time in dated
-            if time is not None
-            and edges.start < known.floor(time) < edges.behind
-            and key not in there
+            for key, time in known.dated(later)
+            if edges.start < known.floor(time) < edges.behind and key not in there
         }
 
     narrow = known.narrow()
