@@ -6,7 +6,6 @@ Commands are imported when they are called: `--help` is not to wait for Dagster.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 import click
 
@@ -27,22 +26,6 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"orders_dagster.{COMMANDS[name]}").command
         return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            if (
-                type(error).__name__ != "TomlProviderReadException"
-            ):  # dlt's, which is slow to import
-                raise
-            raise _Unreadable(str(error)) from None
-
-
-class _Unreadable(click.ClickException):
-    """.dlt/secrets.toml or .dlt/config.toml is no TOML."""
-
-    exit_code = 2
 
 
 EPILOG = """
