@@ -859,6 +859,14 @@ def test_generated_times_are_a_year_up_to_a_minute_ago(plain: RunningSandbox) ->
     assert all(a < b for a, b in pairwise(created))
 
 
+def test_generated_orders_may_share_one_time() -> None:
+    """As a bulk edit leaves them, which is the one place where a reader has to trust an offset."""
+    with running(auth="none", orders=300, days=0, now=NOON) as sandbox:
+        modified = {order["last_modified_date"] for order in everything(sandbox)}
+
+    assert modified == {"2025-06-30T11:59:00.000Z"}
+
+
 def test_the_same_seed_gives_the_same_orders() -> None:
     """Reproducible to the byte with `now`, and but for the times without."""
 

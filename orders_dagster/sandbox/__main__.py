@@ -98,7 +98,8 @@ def _add_orders(parser: argparse.ArgumentParser, default: SandboxOptions) -> Non
         "--days",
         type=int,
         default=default.days,
-        help="modified within so many days up to a minute ago; default: %(default)s",
+        help="modified within so many days up to a minute ago; 0: all at once, as a bulk edit leaves "
+        "them; default: %(default)s",
     )
     group.add_argument(
         "--now", metavar="TIME", help="the shop's clock starts here, for reproducible times"

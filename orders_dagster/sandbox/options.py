@@ -65,7 +65,7 @@ class SandboxOptions:
         if self.port > 65535:
             raise ValueError(f"port: {self.port} is beyond 65535; 0 takes a free one")
         _at_least("orders", self.orders, 0)
-        _at_least("days", self.days, 1)
+        _at_least("days", self.days, 0)
         _at_least("token_lifetime", self.token_lifetime, 0)
         _at_least("max_limit", self.max_limit, 1)
         if self.now is not None and read_time(self.now) is None:

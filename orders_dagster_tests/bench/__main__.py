@@ -21,7 +21,8 @@ cases:
   idle       an increment when nothing has changed, after 20,000 orders
   latency    a first load of 20,000 orders at 100 ms a page, with 8 and with 20 workers
   load       a first load of 100,000 orders without latency
-  memory     a first load of 1,000,000 orders, for its peak memory beside that of 100,000
+  memory     a first load of 1,000,000 orders, and of 1,000,000 that were modified at one time, for the
+             peak memory beside that of 100,000
   changes    200 changed orders into 1,000,000 and into 10,000
   checks     all asset checks on 10,000,000 orders, which takes 3 GB on the disk
 

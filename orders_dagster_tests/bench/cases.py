@@ -200,11 +200,16 @@ def idle(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """A first load that is ten times as large, for its peak memory."""
+    """A first load that is ten times as large, for its peak memory; also where all orders are dated at
+    one time, which one worker reads alone."""
+    load, big = bench.sizes.load, bench.sizes.big
     for run in range(1, bench.runs + 1):
-        for case, orders in (("load", bench.sizes.load), ("big", bench.sizes.big)):
-            shop = bench.shops.of(orders)
-            line = Line(case, f"first load of {orders:,}", OURS)
+        for case, what, shop in (
+            ("load", f"first load of {load:,}", bench.shops.of(load)),
+            ("big", f"first load of {big:,}", bench.shops.of(big)),
+            ("bulk", f"first load of {big:,} of one timestamp", bench.shops.of(big, days=0)),
+        ):
+            line = Line(case, what, OURS)
             if len(bench.results.get(line, ())) < run:  # else the case `load` has measured it
                 _first_load(bench, line, run, shop)
 

@@ -82,6 +82,13 @@ TARGETS = (
         most=1.3,
     ),
     Target(
+        "the same, all of them modified at one time",
+        ("bulk", OURS),
+        ("load", OURS),
+        (_peak,),
+        most=1.3,
+    ),
+    Target(
         "changes into 100 times the orders: times as long",
         ("changes, big", OURS),
         ("changes, small", OURS),

@@ -1,4 +1,4 @@
-"""The sandboxes: one process for each number of orders, kept for as long as the benchmark runs."""
+"""The sandboxes: one process for each kind of shop, kept for as long as the benchmark runs."""
 
 from __future__ import annotations
 
@@ -54,11 +54,13 @@ class Shops:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._shops: dict[int, Shop] = {}
+        self._shops: dict[tuple[int, int], Shop] = {}
 
-    def of(self, orders: int) -> Shop:
-        """The sandbox with so many orders."""
-        if orders not in self._shops:
-            url = self._stack.enter_context(sandbox_process("--port", "0", "--orders", str(orders)))
-            self._shops[orders] = Shop(url, orders)
-        return self._shops[orders]
+    def of(self, orders: int, days: int = 365) -> Shop:
+        """The sandbox with so many orders, modified within so many days; 0 for all at once."""
+        key = orders, days
+        if key not in self._shops:
+            options = "--port", "0", "--orders", str(orders), "--days", str(days)
+            url = self._stack.enter_context(sandbox_process(*options))
+            self._shops[key] = Shop(url, orders)
+        return self._shops[key]
