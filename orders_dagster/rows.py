@@ -95,8 +95,9 @@ class Rows:
         naming: names the columns and tables.
         watermark: the newest modification date in the tables, UTC.
         now: the start of the run, UTC; orders dated later are read again by every run.
-        read_again: the orders not newer than the watermark, or later than now, with the newest time
-            they were seen with: those that this load may have read only once more.
+        read_again: the orders not newer than the watermark or than what earlier loads of the run have
+            brought, or later than now, with the newest time they were seen with: those that this load may
+            have read only once more, or in an older version.
         columns: the name in a row of each field there has been, by the path of its object.
         parents: the parent of each table there has been, None for one without.
         newest: the newest modification date seen, UTC.
@@ -126,6 +127,7 @@ class Rows:
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
     parents: dict[str, str | None] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
+    _loaded_until: datetime | None = None
 
     def __post_init__(self) -> None:
         key, cursor = path_of(self.primary_key), path_of(self.cursor_path)
@@ -176,12 +178,13 @@ class Rows:
         newer = {}
         for key, time in stored.items():
             read = self.read_again.get(key)
-            self.unchanged += time == read
+            self.unchanged += time == read and self._is_read_again(time, self.watermark)
             if read is not None and time > read:
                 newer[key] = time
         self.not_loaded.update(newer)
         self.read_again.clear()
         self._changed.clear()
+        self._loaded_until = self.newest
         return newer
 
     def _count(self, read: list[tuple[int | str, datetime]]) -> None:
@@ -189,17 +192,22 @@ class Rows:
         if read:
             newest = max(time for _, time in read)
             self.newest = newest if self.newest is None else max(self.newest, newest)
-        if self.watermark is not None:
+        there = [time for time in (self.watermark, self._loaded_until) if time is not None]
+        if there:
             for key, time in read:
-                self._remember(key, time, self.watermark)
+                self._remember(key, time, max(there))
 
-    def _remember(self, key: int | str, time: datetime, watermark: datetime) -> None:
-        is_future = self.now is not None and time > self.now
-        if time > watermark and not is_future:
+    def _remember(self, key: int | str, time: datetime, until: datetime) -> None:
+        if not self._is_read_again(time, until):
             self._changed.add(key)
             self.read_again.pop(key, None)
         elif key not in self._changed:
             self.read_again[key] = max(time, self.read_again.get(key, time))
+
+    def _is_read_again(self, time: datetime, until: datetime | None) -> bool:
+        """Whether the tables, which hold orders until a time, may hold one of that time or a newer one."""
+        is_future = self.now is not None and time > self.now
+        return until is not None and (time <= until or is_future)
 
     def _key(self, order: Any) -> int | str:
         key = value_at(order, self.primary_key)

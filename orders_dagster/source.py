@@ -102,7 +102,7 @@ def orders_source(reading: Reading) -> DltSource:
                     "paginator": paginator(settings, reading.shape, windows, session),
                     # No "incremental": step.py keeps the watermark, and says why.
                 },
-                "parallelized": settings.paging == "seek",
+                "parallelized": True,
             },
         ],
     }

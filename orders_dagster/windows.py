@@ -8,8 +8,8 @@ an empty decade nor a sale day hurts, and an increment of one page stays one req
 have nothing to do, a share is a page, so that they do not wait for the last window.
 
 Without a total, a window is read up to its share, and what follows is cut by the rate of what was
-read, a window for each worker. An API that can be given no end of a window is read in the same way,
-one window after another.
+read, a window for each worker. What is read by one reader alone, however much it is, comes in parts: the
+orders of one timestamp, those of an API that can be given no end of a window or no start.
 
 The oldest window is always taken first. Everything before the first window that is not read yet is
 read, which is what the watermark may say.
@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import heapq
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from orders_dagster.cursor import floor
 
@@ -33,6 +34,9 @@ PAGES = 1.8
 """The share of a window in pages: small, so that workers end at about the same time, and memory is
 bounded by them; not one, since there would be an almost empty page behind every other one; a little
 less than two, since a few orders more would be a third page."""
+
+MOST_SHARES = 4
+"""After how many shares the reading of a window is interrupted, to hand on what it has brought."""
 
 AHEAD = 4
 """Windows under way for each worker, those included whose rows are not written yet: while one thread
@@ -99,6 +103,7 @@ class Windows:
         self._lock = threading.Lock()
         self._made = 0
         self._waiting: list[Window] = []
+        self._interrupted: dict[int, Any] = {}
         self._reading: dict[int, Window] = {}
         self._taken = self._arrived = 0
         self._load_orders = self._left_in_load = 0
@@ -126,9 +131,10 @@ class Windows:
             self._taken += 1
             return window
 
-    def being_read(self, number: int) -> Window:
+    def being_read(self, number: int) -> tuple[Window, Any]:
+        """A window, and whoever has read the part of it before, None if nobody has begun."""
         with self._lock:
-            return self._reading[number]
+            return self._reading[number], self._interrupted.pop(number, None)
 
     def page(self, orders: int, total: int | None) -> None:
         """Note a page that was read."""
@@ -150,20 +156,20 @@ class Windows:
             left: how many there are behind them, None if the API does not say.
         """
         share, step = self._size.orders, self._size.step
+        if not self._size.can_end:
+            return False  # two open windows would read the same orders
         if floor(at, step) <= floor(window.start, step):
             return False  # no further than its start: many orders with one timestamp
-        if left is None or not self._size.can_end:
+        if left is None:
             if read < share:
                 return False
-        elif left <= 2 * share and read <= 4 * share:
+        elif left <= 2 * share:
             # Two thirds of a page: of pieces of equal time, one has more orders than the others.
             share = max(self._size.page * 2 // 3, -(-left // (self._idle() + 1)))
             if left <= 2 * share:
                 return False
         edge = window.end or max(self._now, at)
-        if not self._size.can_end:
-            inner = []
-        elif left is None:
+        if left is None:
             inner = self._at_the_same_rate(at, edge, max(at - since, step) * share / read)
         else:
             inner = self._equal_parts(at, edge, min(MOST_PIECES, -(-left // share)))
@@ -179,10 +185,16 @@ class Windows:
         with self._lock:
             del self._reading[window.number]
 
-    def comes_in_parts(self) -> None:
-        """The orders of a window come in one more part than those before."""
+    def interrupt(self, window: Window, reader: Any, read_until: datetime, orders: int) -> bool:
+        """Whether the reading of a window ends for now, since so many orders are enough for one part;
+        whoever takes it the next time goes on where the reader is."""
+        if orders < MOST_SHARES * self._size.orders:
+            return False
         with self._lock:
-            self._taken += 1
+            del self._reading[window.number]
+            self._interrupted[window.number] = reader
+            heapq.heappush(self._waiting, replace(window, start=max(window.start, read_until)))
+        return True
 
     def arrived(self) -> None:
         """The rows of a window, or of a part of one, have been written."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.errors import ApiUnavailable
 from orders_dagster.warehouse import open_warehouse
+from orders_dagster_tests.small_api import Answer, Api
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -97,21 +101,84 @@ def test_a_run_that_fails_keeps_its_checkpoints(project: Project, shop: OpenShop
     assert project.orders() == expected(store.orders())
 
 
-def test_one_timestamp_larger_than_a_checkpoint_is_read_whole(
-    project: Project, shop: OpenShop
-) -> None:
-    """A bulk import gives every order one date; stopping inside it would start there for ever."""
-    store = shop(orders=0)
-    bulk = "2024-05-01T12:00:00Z"
+def is_first(request: dict[str, Any]) -> bool:
+    query: str = request["query"]
+    return dict(parse_qsl(query))["offset"] == "0"
+
+
+BULK = "2024-05-01T12:00:00.000Z"
+
+
+def bulk_import(store: Shop, orders: int) -> None:
+    """So many orders with one date, and one behind them."""
+    dated = {f"A-{n}": BULK for n in range(orders)} | {"B": "2024-05-02T12:00:00.000Z"}
     store.put(
-        *({"order_id": f"A-{n}", "last_modified_date": bulk, "items": []} for n in range(250))
+        *(
+            {"order_id": key, "last_modified_date": date, "items": [{"line": 1}]}
+            for key, date in dated.items()
+        )
     )
-    store.put({"order_id": "B", "last_modified_date": "2024-05-02T12:00:00Z", "items": []})
-    project.set(checkpoint_orders=50, page_size=20)
+
+
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+def test_one_timestamp_larger_than_a_checkpoint_is_loaded_in_parts(
+    project: Project, shop: OpenShop, paging: str
+) -> None:
+    """A bulk change of a million orders would be a million in memory. It is read once, and to its end: a
+    run that stopped inside would start there for ever."""
+    store = shop(orders=0)
+    bulk_import(store, 400)
+    project.set(checkpoint_orders=100, page_size=20, paging=paging)
 
     result = project.synchronise()
 
-    assert result.loaded == 251
+    assert project.orders() == expected(store.orders())
+    assert (result.loaded, result.new, result.updated, result.unchanged) == (401, 401, 0, 0)
+    sizes = project.query("SELECT count(*) FROM ecommerce.orders GROUP BY _dlt_load_id")
+    assert max(size for (size,) in sizes) <= 200
+    behind = [one for one in store.requests() if "offset=" in one["query"] and not is_first(one)]
+    assert len(behind) <= 400 / 19 + 2
+
+
+def test_a_run_that_fails_within_one_timestamp_starts_there_again(
+    project: Project, shop: OpenShop
+) -> None:
+    """What was loaded of it stays, and the watermark is not behind it."""
+    store = shop(orders=0)
+    bulk_import(store, 400)
+    project.set(checkpoint_orders=100, page_size=20, workers=1)
+    store.script(*["ok"] * 18, *["503"] * 100)
+
+    with pytest.raises(ApiUnavailable):
+        project.synchronise()
+    kept = len(project.orders())
+    store.script()
+    result = project.synchronise()
+
+    assert 100 <= kept < 400
+    assert result.watermark_before == datetime.fromisoformat(BULK)
+    assert project.orders() == expected(store.orders())
+    assert result.new == 401 - kept
+
+
+def test_an_older_version_in_a_later_checkpoint_overwrites_nothing(project: Project) -> None:
+    """An API that answers from several copies of its data may show it, the newer one first."""
+    dates = {f"A-{n}": f"2024-05-01T{n // 60:02}:{n % 60:02}:00Z" for n in range(300)}
+    listed = [{"order_id": key, "last_modified_date": dates[key], "n": 0} for key in dates]
+    listed.insert(0, {"order_id": "A-299", "last_modified_date": "2024-06-01T00:00:00Z", "n": 1})
+
+    def answer(query: dict[str, str]) -> Answer:
+        at = int(query["offset"])
+        return {"orders": listed[at : at + int(query["limit"])]}
+
+    with Api(answer).running() as api:
+        project.point_at(api.url, login=False)
+        project.set(checkpoint_orders=50, page_size=20, paging="offset", total_path="")
+        result = project.synchronise()
+
+    assert loads(project) > 1
+    assert project.scalar("SELECT n FROM ecommerce.orders WHERE order_id = 'A-299'") == 1
+    assert (result.new, result.updated, result.unchanged) == (300, 0, 0)
 
 
 def test_orders_dated_in_the_future_end_the_checkpoints(project: Project, shop: OpenShop) -> None:

@@ -35,6 +35,7 @@ PLAIN = (
     "api.connect",
     "api.page",
     "api.count",
+    "api.seen",
     "api.paging",
     "api.seek",
     "step",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orders_dagster.windows import MOST_PIECES, Window, Windows, WindowSize
+from orders_dagster.windows import MOST_PIECES, MOST_SHARES, Window, Windows, WindowSize
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
@@ -145,15 +145,32 @@ def test_without_a_total_the_rest_is_cut_by_the_rate_of_what_was_read() -> None:
     assert pieces[-1].end is None
 
 
-def test_an_api_that_takes_no_end_is_read_one_window_after_another() -> None:
+@pytest.mark.parametrize("left", [None, 10**6])
+def test_an_api_that_takes_no_end_is_read_in_one_window(left: int | None) -> None:
     """Two open windows would read the same orders twice."""
     plan = windows(can_end=False)
-    assert cut(plan, taken(plan), START + DAY, left=10**6)
 
-    window = taken(plan)
+    assert not cut(plan, taken(plan), START + DAY, left)
 
-    assert (window.start, window.end) == (START + DAY, None)
-    assert plan.take() is None
+
+def test_a_window_with_many_orders_is_read_in_parts() -> None:
+    """It waits where its reader was, and what is before that has been read; nothing goes on without it."""
+    plan = windows()
+    window, reader = taken(plan), object()
+    assert plan.being_read(window.number) == (window, None)
+    assert not plan.interrupt(window, reader, START + DAY, MOST_SHARES * 100 - 1)
+
+    assert plan.interrupt(window, reader, START + DAY, MOST_SHARES * 100)
+    plan.arrived()
+
+    assert plan.unread_from == START + DAY
+    assert plan.is_drained
+    assert not plan.is_complete
+    again = taken(plan)
+    assert (again.start, again.end, again.number) == (START + DAY, None, window.number)
+    assert plan.being_read(again.number) == (again, reader)
+    plan.read(again)
+    assert plan.is_complete
 
 
 def test_the_oldest_window_is_read_first() -> None:

@@ -29,6 +29,7 @@ class PageShape:
         redact: makes a URL showable.
         reports_total: cleared when the total turns out to be something else.
         filter_is_trusted: set when it has been seen to start where it was told to.
+        start_is_included: set when it has been seen to hold an order that is dated at its start.
         sort_is_trusted: set when a page has shown that the oldest order comes first.
         undated_leads: how often a page of orders without a date came before one with dates.
         ignores_offset: set when the API answers each offset with the same page.
@@ -46,6 +47,7 @@ class PageShape:
     reports_total: bool = True
     total_is_trusted: bool = False
     filter_is_trusted: bool = False
+    start_is_included: bool = False
     sort_is_trusted: bool = False
     undated_leads: int = 0
     ignores_offset: bool = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -19,6 +20,7 @@ from requests import Request, Response
 
 from orders_dagster.api.page import PageShape
 from orders_dagster.api.query import in_window
+from orders_dagster.api.seen import Seen, identities
 from orders_dagster.cursor import value_at, write_time
 from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
 from orders_dagster.windows import Window, Windows
@@ -96,14 +98,19 @@ class OrdersPaginator(BasePaginator):
         self._keys: list[str] = []
         self._held = ""
         self._trial: OffsetTrial | None = None
+        self._in_part = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OrdersPaginator:
         """A new one for another window."""
         return type(self)(self.paging, self.windows)
 
     def init_request(self, request: Request) -> None:
-        self._window = self.windows.being_read(int(request.params.pop(WINDOW)))
-        self._start_window()
+        window, before = self.windows.being_read(int(request.params.pop(WINDOW)))
+        if before is not None:  # all that it knew goes on here
+            vars(self).update(vars(before))
+        self._window, self._in_part, self._has_next_page = window, 0, True
+        if before is None:
+            self._start_window()
         self.update_request(request)
 
     def update_request(self, request: Request) -> None:
@@ -141,8 +148,12 @@ class OrdersPaginator(BasePaginator):
         self._turn_page(response, rows, total, is_repeated)
         if not self._has_next_page:
             self.windows.read(self._window)
-        elif was_first and self.offset > TRIED_OFFSET and not self.shape.offset_is_trusted:
+            return
+        if was_first and self.offset > TRIED_OFFSET and not self.shape.offset_is_trusted:
             self._trial = OffsetTrial(identities(self._keys, 0))
+        self._in_part += len(rows)
+        if self.windows.interrupt(self._window, self, self._read_until, self._in_part):
+            self._has_next_page = False
 
     def _judge_offset(self, response: Response, keys: list[str]) -> None:
         assert self._trial is not None
@@ -159,6 +170,11 @@ class OrdersPaginator(BasePaginator):
 
     def _start_window(self) -> None:
         """Go to the start of the window."""
+
+    @property
+    def _read_until(self) -> datetime:
+        """All orders of the window that were modified before this time have been read."""
+        return self._window.start
 
     def _span(self) -> tuple[str, str | None]:
         """The start and the end of the window as requests name them."""
@@ -185,26 +201,14 @@ class OrdersPaginator(BasePaginator):
         )
 
 
-def identities(keys: list[str], at: int) -> list[str]:
-    """What tells the rows of the page at an offset apart: those without an id, their place."""
-    return [key if key != "None" else f"{at + n} of none" for n, key in enumerate(keys)]
-
-
 class OffsetPaginator(OrdersPaginator):
     """Steps by the rows received, and holds the orders seen against the total."""
 
     def __init__(self, paging: Paging, windows: Windows) -> None:
         super().__init__(paging, windows)
-        self._seen: set[str] = set()
-        self._has_begun = False
+        self._seen = Seen()
         self._largest = 0
         self._repeats = 0
-
-    def _read_page(self, response: Response, rows: list[Any]) -> None:
-        if self._has_begun:
-            self.windows.comes_in_parts()  # dlt hands on each page by itself
-        self._has_begun = True
-        super()._read_page(response, rows)
 
     def _turn_page(
         self, response: Response, rows: list[Any], total: int | None, is_repeated: bool
@@ -218,7 +222,7 @@ class OffsetPaginator(OrdersPaginator):
         self._repeats = self._repeats + 1 if is_repeated else 0
         if self._repeats > READ_AGAIN:
             raise self._offset_is_ignored(response)
-        self._seen.update(identities(self._keys, self.offset))
+        self._seen.add(identities(self._keys, self.offset))
         self.offset += len(rows)
         self.shape.trust(total, self.offset)
         self._largest = max(self._largest, len(rows))

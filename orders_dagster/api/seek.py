@@ -13,8 +13,9 @@ from typing import Any
 
 from requests import Request, Response
 
-from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging, identities
-from orders_dagster.cursor import UnreadableTime, read_time, step_of, value_at, write_time
+from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
+from orders_dagster.api.seen import Seen, identities
+from orders_dagster.cursor import UnreadableTime, floor, read_time, step_of, value_at, write_time
 from orders_dagster.errors import ResponseNotUnderstood
 from orders_dagster.span import LATEST
 from orders_dagster.windows import Windows
@@ -85,8 +86,8 @@ class SeekPaginator(OrdersPaginator):
     _overlaps: bool  # pages of ties overlap by a row, as long as the order of the ties holds
     _mismatches: int
     _last_key: str | None
-    _tied: set[str]
-    _found_more: bool
+    _tied: Seen
+    _known: int  # how many of them when this pass began
     _quiet_passes: int
     _repeats: int
     _first_keys: list[str]  # the first page of the ties, as it was when this pass began
@@ -112,8 +113,13 @@ class SeekPaginator(OrdersPaginator):
         start = self._window.start
         # A filter that excludes its start would lose what is dated at the edge of two windows. Where
         # the step is a day, that is the condition the README names.
-        overlaps = not self._window.first and self._step <= LONGEST_OVERLAP
+        may_lose = not self._window.first and not self.shape.start_is_included
+        overlaps = may_lose and self._step <= LONGEST_OVERLAP
         self._go_to(start - self._step if overlaps else start)
+
+    @property
+    def _read_until(self) -> datetime:
+        return self._start if self._sought is None else self._window.start
 
     def _span(self) -> tuple[str, str | None]:
         if self._unproven is not None and self.windows.can_end:
@@ -166,7 +172,7 @@ class SeekPaginator(OrdersPaginator):
         if self._probed is not None:
             self._judge_total(total, len(rows))
         elif self._confirms and self._keys == self._first_keys:
-            self._leave_ties()
+            self._leave_ties(total)
         elif self.offset:
             self._turn_page_of_ties(response, rows, times, total, is_repeated)
         elif (
@@ -228,7 +234,7 @@ class SeekPaginator(OrdersPaginator):
         self._overlaps = self._overlaps and self._largest > 1
         self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
         self._first_keys = self._keys
-        self._see(identities(self._keys, 0))
+        self._tied.add(identities(self._keys, 0))
 
     def _turn_page_of_ties(
         self,
@@ -253,7 +259,7 @@ class SeekPaginator(OrdersPaginator):
             for identity, row in zip(identities(self._keys, at), rows, strict=True)
             if self._is_tied(value_at(row, self.shape.cursor_path))
         ]
-        self._see(ties)
+        self._tied.add(ties)
         there_are = at + len(ties)
         # All of them in one answer, which had room for more: no order of theirs can matter.
         came_at_once = len(self._first_keys) < self._largest or there_are <= 1
@@ -263,7 +269,7 @@ class SeekPaginator(OrdersPaginator):
                 self._mismatch()
                 self.offset = 0
             elif is_end and came_at_once:
-                self._leave_ties()
+                self._leave_ties(total)
             elif is_end:
                 # Where rows come in another order each time, the row that is read again may be there by
                 # chance, and the number be right since one of those seen has moved away.
@@ -277,24 +283,25 @@ class SeekPaginator(OrdersPaginator):
             if len(rows) >= self.paging.page_size:
                 raise self._offset_is_ignored(response)  # there may be more behind a full page
             self.shape.ignores_offset = True
-            self._leave_ties()
+            self._leave_ties(total)
             return
         if rows and not is_behind:
             self.offset += len(rows)
             return
         if came_at_once and len(self._tied) <= there_are:
-            self._leave_ties()
+            self._leave_ties(total)
             return
-        if self._found_more or len(self._tied) < there_are:
+        found = len(self._tied)
+        if found > self._known or found < there_are:
             # In an order that changes, one pass does not see them all: another one, from the start.
-            self._disagree(response, len(self._tied), there_are, READ_TIES_AGAIN)
+            self._disagree(response, found, there_are, READ_TIES_AGAIN)
             self._quiet_passes = 0
         else:
             self._quiet_passes += 1
         if self._quiet_passes < QUIET_PASSES:
-            self.offset, self._found_more = 0, False
+            self.offset, self._known = 0, found
         else:
-            self._leave_ties()
+            self._leave_ties(total)
 
     def _leave_undated(self, response: Response, last: datetime) -> None:
         """On to the orders with a date that come behind others without."""
@@ -317,25 +324,23 @@ class SeekPaginator(OrdersPaginator):
             self._disagree(response, len(self._tied), total, READ_AGAIN)
             self.offset = 0
 
-    def _see(self, ties: list[str]) -> None:
-        """Note orders of the timestamp."""
-        known = len(self._tied)
-        self._tied.update(ties)
-        self._found_more = self._found_more or len(self._tied) > known
-
     def _mismatch(self) -> None:
         """A row has moved away, or the rows come in another order each time."""
         self._confirms = False
         self._mismatches += 1
         self._overlaps = self._mismatches <= READ_AGAIN
 
-    def _leave_ties(self) -> None:
+    def _leave_ties(self, total: int | None) -> None:
         """On to the next timestamp. Orders without one come last, so that nothing follows them."""
         # Behind the last days of the calendar there is nothing: such a date stands for none.
         if self._undated or self._start > LATEST:
             self._has_next_page = False
         else:
-            self._move_to(self._start + self._step, left=0)  # the next page tells
+            left = 0  # the next page tells
+            # Where windows overlap, one that starts here would read the timestamp once more.
+            if total is not None and self.shape.total_is_trusted and self.shape.start_is_included:
+                left = max(0, total - len(self._tied))
+            self._move_to(self._start + self._step, left)
 
     def _move_to(self, start: datetime, left: int | None) -> None:
         """On to a later start, unless the window ends there, or what is left is for others to read."""
@@ -356,8 +361,8 @@ class SeekPaginator(OrdersPaginator):
         self._overlaps = True
         self._mismatches = 0
         self._last_key = None
-        self._tied = set()
-        self._found_more = False
+        self._tied = Seen()
+        self._known = 0
         self._quiet_passes = 0
         self._repeats = 0
         self._first_keys = []
@@ -424,6 +429,8 @@ class SeekPaginator(OrdersPaginator):
             self._probes_edge = True
             self._start_text = write_time(self._edge - self._step, self._format)
             return True
+        elif not self._excludes_start and floor(self._edge, self._step) == self._edge:
+            self.shape.start_is_included = True
         self._edge = None
         return False
 
