@@ -5,6 +5,7 @@
     │   ├── CredentialsRefused     client_id, client_secret, token_url, or the auth table
     │   ├── ApiUnreachable         base_url or token_url: nothing has answered there yet
     │   ├── ApiRefused             path or params: a 4xx that no retry can cure
+    │   ├── LoadedByAnother        primary_key or cursor_path: the tables were filled by another one
     │   ├── NoRecords              DAGSTER_HOME: where Dagster's records are
     │   └── ResponseNotUnderstood  data_selector, total_path, params: the API answers something else
     ├── SpanRefused            correct the start and the end that were given to a replay
@@ -86,6 +87,19 @@ class ResponseNotUnderstood(SettingsError):
     def __init__(self, *, url: str, status: int, found: str, setting: str) -> None:
         super().__init__(
             [f"{url} answered {status}, but {found}. Correct {setting}. {NOTHING_LOADED}"]
+        )
+
+
+class LoadedByAnother(SettingsError):
+    """The tables were filled by another primary key or modification date than the settings name."""
+
+    def __init__(self, *, setting: str, column: str, loaded_by: Sequence[str], table: str) -> None:
+        super().__init__(
+            [
+                f"The orders in the warehouse were loaded by {' and '.join(loaded_by)}, but "
+                f"sources.orders.{setting} names {column}. Set it back; or drop {table}, and the next "
+                "run reads all orders again. Nothing was read."
+            ]
         )
 
 

@@ -20,11 +20,19 @@ from typing import Any
 import dlt
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
+from orders_dagster.columns import (
+    WIDENING,
+    column_name,
+    column_type,
+    naming_for,
+    parents,
+    widen_to_decimal,
+)
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
+    LoadedByAnother,
     OrdersError,
     WarehouseBusy,
     WarehouseRefused,
@@ -167,6 +175,7 @@ class _Run:
             self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
             if self._schema is not None:
                 self._schema = self._schema.clone()  # as it is: dlt changes its own from here on
+                _refuse_other_fields(self._schema, settings, warehouse.name(ORDERS))
         if self._gone:
             log(
                 f"{', '.join(self._gone)} is not in the warehouse any more, empty, or rebuilt in part: "
@@ -325,6 +334,20 @@ def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
         stored = warehouse.stored_schema(ORDERS)
         if stored is not None:
             pipeline.schemas.save_schema(stored)
+
+
+def _refuse_other_fields(schema: dlt.Schema, settings: OrdersSettings, table: str) -> None:
+    """A watermark says nothing of another date, and rows with another key are not known again.
+
+    Raises:
+        LoadedByAnother: the tables were filled by other fields.
+    """
+    columns = schema.tables.get(ORDERS, {}).get("columns", {})
+    for setting, hint in (("primary_key", "primary_key"), ("cursor_path", "dedup_sort")):
+        column = column_name(getattr(settings, setting))
+        before = [name for name, hints in columns.items() if hints.get(hint)]
+        if before not in ([], [column]):
+            raise LoadedByAnother(setting=setting, column=column, loaded_by=before, table=table)
 
 
 def watermark(pipeline: dlt.Pipeline) -> datetime | None:

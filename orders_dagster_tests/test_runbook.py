@@ -390,6 +390,9 @@ EXAMPLES: dict[str, OrdersError] = {
     "ResponseNotUnderstood": errors.ResponseNotUnderstood(
         url="u", status=200, found="f", setting="s"
     ),
+    "LoadedByAnother": errors.LoadedByAnother(
+        setting="primary_key", column="id", loaded_by=["order_id"], table="ecommerce.orders"
+    ),
     "SpanRefused": errors.SpanRefused("it ends before it starts"),
     "ApiUnavailable": errors.ApiUnavailable(url="u", reason="503", attempts=4),
     "PagesDisagree": errors.PagesDisagree(url="u", seen=1, total=2, attempts=3),

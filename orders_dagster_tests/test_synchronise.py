@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orders_dagster.errors import LoadedByAnother
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -364,3 +365,33 @@ def test_a_dataset_and_tables_are_named_as_promised(project: Project, shop: Open
         "WHERE table_schema = 'ecommerce' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\'"
     )
     assert {"orders", "orders__items", "orders_rejected"} <= {name for (name,) in tables}
+
+
+@pytest.mark.parametrize(
+    ("setting", "other", "loaded_by"),
+    [
+        ("primary_key", "order_number", "order_id"),
+        ("cursor_path", "order_date", "last_modified_date"),
+    ],
+)
+def test_another_key_or_date_than_the_tables_were_loaded_by_is_named(
+    project: Project, shop: OpenShop, setting: str, other: str, loaded_by: str
+) -> None:
+    """A watermark says nothing of another date, and rows with another key are not known again."""
+    store = shop(orders=30)
+    project.set(paging="offset")  # which takes any date
+    project.synchronise()
+    project.set(**{setting: other})
+
+    with pytest.raises(
+        LoadedByAnother, match=rf"{loaded_by}, but sources.orders.{setting} names {other}"
+    ):
+        project.synchronise()
+    project.execute("DROP TABLE ecommerce.orders")
+    result = project.synchronise()
+
+    assert result.new == 30
+    assert project.orders() == expected(store.orders())
+    project.unset(setting)
+    with pytest.raises(LoadedByAnother, match=other):
+        project.synchronise()
