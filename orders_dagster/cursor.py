@@ -58,13 +58,13 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
         if _COMPACT.fullmatch(str(value)) and not cursor_format.startswith("epoch"):
             with suppress(ValueError):
                 return _utc(datetime.strptime(str(value), "%Y%m%d%H%M%S"))
-        if not isinstance(value, str):
-            return _from_number(Decimal(value), cursor_format)
-        text = value.strip()
-        if "%" in cursor_format:
+        text = str(value).strip()
+        if "%" in cursor_format:  # which may be that of a number, 20240101
             # What an API takes in a request, it does not always write in its answers.
             with suppress(ValueError):
                 return _utc(datetime.strptime(text, cursor_format))
+        if not isinstance(value, str):
+            return _from_number(Decimal(value), cursor_format)
         if _NUMBER.fullmatch(text) and (len(text) > 8 or cursor_format.startswith("epoch")):
             return _from_number(Decimal(text), cursor_format)
         with suppress(ValueError):

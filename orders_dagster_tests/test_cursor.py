@@ -110,6 +110,8 @@ def test_finer_digits_than_microseconds_are_cut(digits: str) -> None:
         ("02/01/2024 03:04:05", "%d/%m/%Y %H:%M:%S", T),
         ("01/02/2024 03:04:05", "%m/%d/%Y %H:%M:%S", T),
         ("20240102030405", "%Y%m%d%H%M%S", T),
+        (20240102, "%Y%m%d", T.replace(hour=0, minute=0, second=0)),
+        (1_704_164_645, "%Y%m%d", T),
         ("2024-01-02T05:04:05+0200", "%Y-%m-%dT%H:%M:%S%z", T),
         (" 2024-01-02 ", "%Y-%m-%d", T.replace(hour=0, minute=0, second=0)),
     ],

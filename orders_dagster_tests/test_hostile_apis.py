@@ -181,6 +181,37 @@ def test_a_total_that_ends_somewhere_ends_no_reading(
     assert loaded(project) == set(range(len(ONE_PER_SECOND)))
 
 
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+@pytest.mark.parametrize("nothing", [[], None])
+def test_a_total_of_null_is_none_where_there_are_no_orders(
+    project: Project, serve: Callable[[Answering], Api], paging: str, nothing: Any
+) -> None:
+    """Some count nothing as null: every run after the first would fail, as long as nothing changes."""
+    orders: list[dict[str, Any]] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        there = page(orders, query)
+        return there if there["orders"] else {"orders": nothing, "total": None}
+
+    serve(answer)
+    project.set(paging=paging)
+
+    assert project.synchronise().loaded == 0
+    orders += ONE_PER_SECOND
+    project.synchronise()
+    assert loaded(project) == set(range(len(ONE_PER_SECOND)))
+
+
+def test_a_total_of_null_beside_orders_is_named(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """It is not where the setting says; without it, less would be noticed."""
+    serve(lambda query: page(ONE_PER_SECOND, query) | {"total": None})
+
+    with pytest.raises(ResponseNotUnderstood, match="no count at 'total'"):
+        project.synchronise()
+
+
 def test_ties_whose_start_is_excluded_are_all_read_where_dates_are_finer_than_requests(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
