@@ -16,6 +16,12 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT = re.compile(r"(19|20)\d{12}")  # 20240102030405, not milliseconds in the year 2611
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_IN_WORDS = re.compile(
+    r"(.*?\d:\d\d(?::\d\d)?) ?"  # up to the clock
+    r"(?:(?:GMT|UTC?)?([+-]\d\d):?(\d\d)|(GMT|UTC?|Z|[ECMP][SD]T))?"  # the zone
+    r"( \d{4})?( ?\(.*\))?",  # the year, a remark
+    re.IGNORECASE,
+)
 
 # Beyond these, a number of seconds since 1970 would be in the year 5138, so it counts smaller units.
 _MILLISECONDS_FROM = Decimal(10) ** 11
@@ -69,9 +75,19 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
             return _from_number(Decimal(text), cursor_format)
         with suppress(ValueError):
             return _utc(datetime.fromisoformat(text))
-        return _utc(parsedate_to_datetime(text))
+        return _utc(_from_words(text))
     except (ValueError, OverflowError, ArithmeticError, TypeError, IndexError):
         raise UnreadableTime("is not a readable time") from None
+
+
+def _from_words(text: str) -> datetime:
+    """RFC 2822, and what is close to it: with the year last, or GMT before an offset. Python's reader
+    leaves out what it does not know behind the clock, PM or CEST, and would be wrong by hours."""
+    found = _IN_WORDS.fullmatch(text)
+    if found is None:
+        raise UnreadableTime("is not a readable time")
+    clock, hours, minutes, zone, year, _ = found.groups("")
+    return parsedate_to_datetime(f"{clock} {hours}{minutes}{zone}{year}")
 
 
 def write_time(time: datetime, cursor_format: str) -> str:
