@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.destination import AnyDestination
 from dlt.common.destination.capabilities import DestinationCapabilitiesContext
+from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.destinations.sql_client import SqlClientBase
 from dlt.pipeline.configuration import PipelineConfiguration
@@ -106,12 +109,33 @@ def inert_pipeline() -> dlt.Pipeline:
 
 def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     set_default(EMPTIES_STAGING, True)
-    return dlt.pipeline(
+    pipeline = dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),
         destination=config.destination_type or config.destination_name or "duckdb",
         dataset_name=config.dataset_name or DATASET,
     )
+    _ask_once(pipeline.destination)
+    return pipeline
+
+
+def _ask_once(destination: AnyDestination) -> None:
+    """Keep what a destination can do. dlt asks ten times in a run, each time out of all files and the whole
+    environment, which was a sixth of the work of a run in which nothing has changed."""
+    ask = destination.capabilities
+    told: dict[str | None, DestinationCapabilitiesContext] = {}
+
+    def capabilities(
+        config: Any = None, naming: NamingConvention | None = None
+    ) -> DestinationCapabilitiesContext:
+        if config is not None:
+            return ask(config, naming)
+        by = None if naming is None else naming.name()
+        if by not in told:
+            told[by] = ask(None, naming)
+        return deepcopy(told[by])  # dlt changes what it is told
+
+    destination.capabilities = capabilities  # type: ignore[method-assign]
 
 
 def where(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> str:

@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import dlt
 import pytest
 
 from orders_dagster import warehouse
 from orders_dagster.assets import ORDERS_KEY, orders_assets
+from orders_dagster.destination import orders_pipeline
 from orders_dagster.doctor.resolved import resolved_of_dlt
 from orders_dagster.doctor.storage import Storage
 from orders_dagster.errors import WarehouseBusy, WarehouseRefused
@@ -274,3 +276,21 @@ def test_tables_that_a_killed_first_load_has_left_cut_no_value(
     assert project.query("SELECT total, code__v_text FROM ecommerce.orders") == [
         (Decimal("10.5"), "A-7")
     ]
+
+
+@pytest.mark.usefixtures("project")
+def test_what_dlt_changes_of_what_a_destination_can_do_stays_with_it() -> None:
+    """The destination is asked once, and a load changes the file formats for itself."""
+    with orders_pipeline(5) as pipeline:
+        naming = dlt.Schema("orders").naming
+        for by in (None, naming):
+            told = pipeline.destination.capabilities(naming=by)
+            before = list(told.supported_loader_file_formats or [])
+            told.preferred_loader_file_format = "jsonl"
+            assert told.supported_loader_file_formats is not None
+            told.supported_loader_file_formats.clear()  # type: ignore[attr-defined]
+
+            again = pipeline.destination.capabilities(naming=by)
+
+            assert again.preferred_loader_file_format == "insert_values"
+            assert again.supported_loader_file_formats == before != []
