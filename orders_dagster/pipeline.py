@@ -43,7 +43,7 @@ from orders_dagster.errors import (
 )
 from orders_dagster.places import ORDERS, path_of
 from orders_dagster.progress import Progress
-from orders_dagster.rows import Rows
+from orders_dagster.rows import Rows, Stored
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
@@ -197,7 +197,7 @@ class _Run:
             started_at,
             self._rows,
             end=span.end if span else None,
-            times_of=self._times_of,
+            stored_of=self._stored_of,
             on_orders=self._progress.arrived,
         )
         self._progress.starts(self._reading.windows)
@@ -281,13 +281,13 @@ class _Run:
             after = Counts(warehouse, self._settings)
             return after.rows(), after.loaded_by(self._loads), after.newest()
 
-    def _times_of(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
-        """The modification dates of those of some orders that are in the warehouse."""
+    def _stored_of(self, keys: Iterable[int | str]) -> dict[int | str, Stored]:
+        """Those of some orders that are in the warehouse."""
         asked = list(keys)
         if not asked:
             return {}
         with self._warehouse() as warehouse:
-            return Counts(warehouse, self._settings).times(asked)
+            return Counts(warehouse, self._settings).stored(asked, self._loads)
 
     def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""

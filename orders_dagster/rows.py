@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import pyarrow as pa
 
@@ -82,6 +82,18 @@ class Made:
 
     batches: list[Batch]
     rejected: list[Rejected]
+
+
+class Stored(NamedTuple):
+    """The version of an order that is in the tables.
+
+    Attributes:
+        time: its modification date, UTC.
+        is_ours: whether an earlier load of this run has brought it.
+    """
+
+    time: datetime
+    is_ours: bool
 
 
 @dataclass
@@ -167,18 +179,18 @@ class Rows:
                 self.not_loaded.add(key)
         return Made(made.batches, made.rejected)
 
-    def hold_against(self, stored: Mapping[int | str, datetime]) -> dict[int | str, datetime]:
+    def hold_against(self, stored: Mapping[int | str, Stored]) -> dict[int | str, datetime]:
         """Count the orders that are in the tables in the version that was read again, and begin anew.
 
         Args:
-            stored: the modification dates of those that are in the tables, UTC.
+            stored: those of `read_again` that are in the tables.
 
         Returns: those that the tables have in a newer version, with its date.
         """
         newer = {}
-        for key, time in stored.items():
+        for key, (time, is_ours) in stored.items():
             read = self.read_again.get(key)
-            self.unchanged += time == read and self._is_read_again(time, self.watermark)
+            self.unchanged += time == read and not is_ours
             if read is not None and time > read:
                 newer[key] = time
         self.not_loaded.update(newer)
@@ -198,16 +210,12 @@ class Rows:
                 self._remember(key, time, max(there))
 
     def _remember(self, key: int | str, time: datetime, until: datetime) -> None:
-        if not self._is_read_again(time, until):
+        is_future = self.now is not None and time > self.now
+        if time > until and not is_future:
             self._changed.add(key)
             self.read_again.pop(key, None)
         elif key not in self._changed:
             self.read_again[key] = max(time, self.read_again.get(key, time))
-
-    def _is_read_again(self, time: datetime, until: datetime | None) -> bool:
-        """Whether the tables, which hold orders until a time, may hold one of that time or a newer one."""
-        is_future = self.now is not None and time > self.now
-        return until is not None and (time <= until or is_future)
 
     def _key(self, order: Any) -> int | str:
         key = value_at(order, self.primary_key)

@@ -25,14 +25,14 @@ from orders_dagster.load_files import LoadFiles
 from orders_dagster.personal import PersonalData
 from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.rejected import MODIFIED_AT, ORDER_ID, REJECTED_TABLE, Rejected
-from orders_dagster.rows import Rows
+from orders_dagster.rows import Rows, Stored
 from orders_dagster.windows import Windows
 
 WATERMARK = "watermark"
 COLUMNS = "columns"
 IN_LISTS = "in_lists"
 
-TimesOf = Callable[[Iterable[int | str]], dict[int | str, datetime]]
+StoredOf = Callable[[Iterable[int | str]], dict[int | str, Stored]]
 
 
 class Step:
@@ -41,7 +41,7 @@ class Step:
     Args:
         personal: covers what is personal in the orders, before anything is made of them.
         started_at: the time the watermark never passes, UTC; None for a run that does not move it.
-        times_of: the modification dates of those of some orders that are in the warehouse, by the key.
+        stored_of: those of some orders that are in the warehouse, by the key.
         on_orders: called with the number of orders that have arrived.
     """
 
@@ -51,14 +51,14 @@ class Step:
         personal: PersonalData,
         windows: Windows,
         started_at: datetime | None,
-        times_of: TimesOf,
+        stored_of: StoredOf,
         on_orders: Callable[[int], None],
     ) -> None:
         self._rows = rows
         self._personal = personal
         self._windows = windows
         self._started_at = started_at
-        self._times_of = times_of
+        self._stored_of = stored_of
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
         self._is_finished = False
@@ -84,7 +84,7 @@ class Step:
         self._is_finished = True
         if self._files is not None:
             self._files.close()
-            newer = self._rows.hold_against(self._times_of(self._rows.read_again))
+            newer = self._rows.hold_against(self._stored_of(self._rows.read_again))
             if newer:
                 self._files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         state = dlt.current.resource_state(ORDERS)

@@ -13,6 +13,7 @@ from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
 from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.rejections import Rejections
+from orders_dagster.rows import Stored
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
 from orders_dagster.values import clean, fits_integer
@@ -217,7 +218,7 @@ class Counts:
         seen = set(self._keys(without))
         keys = [key for key in self._unseen(span, loaded_before) if key not in seen]
         gone = self.rejections.unseen(span, loaded_before)
-        there = {str(key) for key in (*without, *self.times(self._keys([k for k in gone if k])))}
+        there = {str(key) for key in (*without, *self.stored(self._keys([k for k in gone if k])))}
         self.rejections.mark_deleted(span, loaded_before, at)
         for among, some in self._among(keys):
             self._warehouse.execute(
@@ -254,14 +255,26 @@ class Counts:
             return [key for key in whole if fits_integer(key)]
         return [clean(str(key)) for key in keys]
 
-    def times(self, keys: Iterable[int | str]) -> dict[int | str, datetime]:
-        """The modification dates, UTC, of those of some orders that are in the table."""
-        found: dict[int | str, datetime] = {}
+    def stored(
+        self, keys: Iterable[int | str], loads: Collection[str] = ()
+    ) -> dict[int | str, Stored]:
+        """Those of some orders that are in the table with a date.
+
+        Args:
+            loads: the ids of the loads of this run.
+        """
+        found: dict[int | str, Stored] = {}
+        load_id = self._warehouse.column("_dlt_load_id")
         for among, some in self._among(list(keys) if self._exists else []):
             rows = self._warehouse.query(
-                f"SELECT {self._key}, {self._cursor} FROM {self._orders} WHERE {among}", *some
+                f"SELECT {self._key}, {self._cursor}, {load_id} FROM {self._orders} WHERE {among}",
+                *some,
             )
-            found |= {key: read_time(time) for key, time in rows if time is not None}
+            found |= {
+                key: Stored(read_time(time), load in loads)
+                for key, time, load in rows
+                if time is not None
+            }
         return found
 
     def _count(self, where: str = "", *args: Any) -> int:

@@ -170,7 +170,9 @@ class Windows:
                 return False
         edge = window.end or max(self._now, at)
         if left is None:
-            inner = self._at_the_same_rate(at, edge, max(at - since, step) * share / read)
+            # Of orders that are closer together than a step, or none apart, a piece is a step all the same.
+            span = max(step, max(at - since, step) * share / read)
+            inner = self._at_the_same_rate(at, edge, span)
         else:
             inner = self._equal_parts(at, edge, min(MOST_PIECES, -(-left // share)))
         edges = [at, *inner, window.end]

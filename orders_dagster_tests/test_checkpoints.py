@@ -161,6 +161,25 @@ def test_a_run_that_fails_within_one_timestamp_starts_there_again(
     assert result.new == 401 - kept
 
 
+def test_what_several_checkpoints_of_a_run_read_again_is_counted_once(
+    project: Project, shop: OpenShop
+) -> None:
+    """An unstable order of ties is read over and over, and the tables hold what this run has loaded."""
+    store = shop(orders=0, unstable_ties=True)
+    bulk_import(store, 16)
+    store.delete("B")  # the bulk is the newest, and read again
+    project.set(checkpoint_orders=12, page_size=4, workers=1, lag_seconds=0)
+    project.synchronise()
+    store.put(
+        *({"order_id": f"A-{n}", "last_modified_date": "2024-05-03T00:00:00Z"} for n in (1, 2))
+    )
+    store.put({"order_id": "new", "last_modified_date": "2024-05-03T00:00:01Z"})
+
+    result = project.synchronise()
+
+    assert (result.loaded, result.new, result.updated, result.unchanged) == (17, 1, 2, 14)
+
+
 def test_an_older_version_in_a_later_checkpoint_overwrites_nothing(project: Project) -> None:
     """An API that answers from several copies of its data may show it, the newer one first."""
     dates = {f"A-{n}": f"2024-05-01T{n // 60:02}:{n % 60:02}:00Z" for n in range(300)}

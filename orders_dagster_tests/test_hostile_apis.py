@@ -647,7 +647,7 @@ def test_rows_that_cannot_be_made_let_nobody_send_any_more(
         reading.personal,
         reading.windows,
         reading.started_at,
-        reading.times_of,
+        reading.stored_of,
         reading.on_orders,
     )
     no_list: Any = 5
@@ -939,6 +939,45 @@ def test_ties_in_a_random_order_are_all_read_from_the_smallest_pages(
     project.synchronise()
 
     assert loaded(project) == set(range(30))
+
+
+def test_many_timestamps_in_a_row_with_ties_in_a_random_order_are_all_read(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T16 after a bulk change that took a while: each of them is given up only for itself."""
+    seed = 3
+    print(f"seed {seed}")
+    shuffle = random.Random(seed)
+    orders = [order(n, n // 6) for n in range(360)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        seconds = {
+            name: datetime.fromtimestamp(int(value), UTC).isoformat()
+            for name, value in query.items()
+            if name.startswith("modified")
+        }
+        return page(shuffle.sample(orders, len(orders)), query | seconds)
+
+    serve(answer)
+    project.set(cursor_format="epoch_seconds", total_path="")
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
+
+
+def test_a_bulk_before_orders_that_are_a_moment_apart_is_no_rate(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Without a total the rest is cut by the rate so far, which was a window of no time at all."""
+    dates = [START] * 40 + [START + timedelta(microseconds=n) for n in (1, 2)]
+    orders = [order(n, 0, last_modified_date=date.isoformat()) for n, date in enumerate(dates)]
+    serve(lambda query: page(orders, query))
+    project.set(cursor_format="%Y-%m-%dT%H:%M:%S.%f", total_path="")
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(orders)))
 
 
 @pytest.mark.parametrize("name", ["", " ", "__", "%", "a__b", "x__v_text"])

@@ -225,7 +225,6 @@ class SeekPaginator(OrdersPaginator):
             if not self.shape.sort_is_trusted:
                 self._unproven = Unproven(last, self._keys, left, offset=seen)
                 return
-            self._disagreements = 0
             self._move_to(last, left)
             self._edge = last
             return
@@ -344,6 +343,7 @@ class SeekPaginator(OrdersPaginator):
 
     def _move_to(self, start: datetime, left: int | None) -> None:
         """On to a later start, unless the window ends there, or what is left is for others to read."""
+        self._disagreements = 0
         end = self._window.end
         if (end is not None and start >= end) or self.windows.cut(
             self._window, self._since or start, start, self._read, left
