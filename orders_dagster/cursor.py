@@ -68,7 +68,10 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
         if "%" in cursor_format:  # which may be that of a number, 20240101
             # What an API takes in a request, it does not always write in its answers.
             with suppress(ValueError):
-                return _utc(datetime.strptime(text, cursor_format))
+                found = datetime.strptime(text, cursor_format)
+                # 1767112131415 are milliseconds, and fit %Y%m%d%H%M%S with digits left out.
+                if isinstance(value, str) or found.strftime(cursor_format) == text:
+                    return _utc(found)
         if not isinstance(value, str):
             return _from_number(Decimal(value), cursor_format)
         if _NUMBER.fullmatch(text) and (len(text) > 8 or cursor_format.startswith("epoch")):

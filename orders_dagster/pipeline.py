@@ -15,24 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dlt
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from orders_dagster.columns import (
-    WIDENING,
-    column_name,
-    column_type,
-    naming_for,
-    parents,
-    widen_to_decimal,
-)
+from orders_dagster.before import look, state, watermark
+from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
-    LoadedByAnother,
     OrdersError,
     WarehouseBusy,
     WarehouseRefused,
@@ -47,8 +39,8 @@ from orders_dagster.rows import Rows, Stored
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
-from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
-from orders_dagster.tables import Counts, emptied, mend, missing
+from orders_dagster.step import COLUMNS
+from orders_dagster.tables import Counts
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -158,39 +150,22 @@ class _Run:
         started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
         self._client = pipeline.sql_client()
         with self._warehouse() as warehouse:
-            pipeline.sync_destination()
-            _restore_schema(pipeline, warehouse)
-            self._gone = missing(warehouse)
-            mend(warehouse, self._gone)
-            before = Counts(warehouse, settings)
-            is_known = watermark(pipeline) is not None and not self._gone
-            if is_known and not before.any_complete():
-                # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when
-                # part of it was, and dlt did not know yet, whose watermark is that of before.
-                self._gone = [ORDERS]
-            if is_known and not self._gone:
-                in_lists = _state(pipeline, IN_LISTS) or {}
-                self._gone = emptied(warehouse, in_lists, before.rows())
-            self._rows_before = 0 if self._gone else before.rows()
-            self._schema = None if self._gone else pipeline.schemas.get(ORDERS)
-            if self._schema is not None:
-                self._schema = self._schema.clone()  # as it is: dlt changes its own from here on
-                _refuse_other_fields(self._schema, settings, warehouse.name(ORDERS))
-        if self._gone:
+            self._before = before = look(pipeline, warehouse, settings, started_at)
+        self._schema = before.schema
+        if before.gone:
             log(
-                f"{', '.join(self._gone)} is not in the warehouse any more, empty, or rebuilt in part: "
+                f"{', '.join(before.gone)} is not in the warehouse any more, empty, or rebuilt in part: "
                 "all orders are read again."
             )
-        self._watermark_before = None if self._gone else watermark(pipeline)
+            span = None  # what is outside of it would be missing, and nothing would tell
         self._capabilities = self._client.capabilities
         self._naming = naming_for(self._capabilities)
         self._progress = Progress(log)
-        if self._gone:
-            span = None  # what is outside of it would be missing, and nothing would tell
         if span is not None:
             span = span.on_steps(step_of(settings.cursor_format))
         # All that a span holds may be in the warehouse already, in any version.
-        self._rows = self._new_rows(started_at, LATEST if span else self._watermark_before)
+        self._rows = self._new_rows(started_at, LATEST if span else before.newest)
+        self._rows.in_lists.update(before.lists)
         self._reading = Reading(
             settings,
             span.start if span else self._start(),
@@ -211,7 +186,7 @@ class _Run:
 
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
-        is_rebuilt = bool(self._gone) and not self._loads
+        is_rebuilt = bool(self._before.gone) and not self._loads
         with _timed() as seconds:
             self._pipeline.extract(
                 orders_source(self._reading),
@@ -241,12 +216,12 @@ class _Run:
         self._schema = self._pipeline.schemas[ORDERS].clone()
 
     def result(self) -> Synchronisation:
-        if self._watermark_before is None and self._rows.orders:
+        if self._before.watermark is None and self._rows.orders:
             for path in sorted(self._reading.personal.unseen):
                 self._log(f"personal_data: no order has {path}. Is it spelt as in the response?")
         rows, loaded, newest = self._after
         # Fewer than before, where a merge removed what somebody had put there twice.
-        new = max(0, rows - self._rows_before)
+        new = max(0, rows - self._before.rows)
         return Synchronisation(
             loaded=loaded,
             new=new,
@@ -254,7 +229,7 @@ class _Run:
             unchanged=self._rows.unchanged,
             rejected=len(self._rows.rejected),
             rows_in_table=rows,
-            watermark_before=self._watermark_before,
+            watermark_before=self._before.watermark,
             watermark_after=watermark(self._pipeline),
             lag_seconds=_seconds_since(newest),
             pages=self._reading.windows.pages,
@@ -267,7 +242,7 @@ class _Run:
             schema=self._pipeline.schemas.get(ORDERS),
             warehouse=where(self._pipeline, self._client),
             seen_but_not_loaded=frozenset(self._rows.not_loaded),
-            was_gone=tuple(self._gone),
+            was_gone=tuple(self._before.gone),
         )
 
     def _counts(self) -> tuple[int, int, datetime | None]:
@@ -293,7 +268,7 @@ class _Run:
         """Rows that know which columns there are, and of which type."""
         schema, naming, settings = self._schema, self._naming, self._settings
         key = column_type(schema, naming.place(path_of(settings.primary_key)))
-        columns = [] if self._gone else _state(self._pipeline, COLUMNS) or []
+        columns = [] if self._before.gone else state(self._pipeline, COLUMNS) or []
         if isinstance(columns, str):  # what an earlier version left is a list
             columns = json.loads(columns)
         return Rows(
@@ -315,53 +290,13 @@ class _Run:
 
     def _start(self) -> datetime:
         """Where to read from: the watermark minus the lag."""
-        start, newest = self._settings.initial_value, self._watermark_before
+        start, newest = self._settings.initial_value, self._before.watermark
         lag = timedelta(seconds=self._settings.lag_seconds)
         return newest - lag if newest is not None and newest > start + lag else start
 
     def _warehouse(self) -> AbstractContextManager[Warehouse]:
         wait = self._settings.warehouse_wait_seconds
         return open_warehouse(self._pipeline, wait, self._log, self._client)
-
-
-def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
-    """Take the schema from the warehouse also if no load into its tables was ever completed.
-
-    dlt restores it with the state, so not after a first load that was killed: the tables that it had
-    made would be taken for ones that are yet to be made, and values be cast to fit their columns.
-    """
-    if pipeline.schemas.get(ORDERS) is None:
-        stored = warehouse.stored_schema(ORDERS)
-        if stored is not None:
-            pipeline.schemas.save_schema(stored)
-
-
-def _refuse_other_fields(schema: dlt.Schema, settings: OrdersSettings, table: str) -> None:
-    """A watermark says nothing of another date, and rows with another key are not known again.
-
-    Raises:
-        LoadedByAnother: the tables were filled by other fields.
-    """
-    columns = schema.tables.get(ORDERS, {}).get("columns", {})
-    for setting, hint in (("primary_key", "primary_key"), ("cursor_path", "dedup_sort")):
-        column = column_name(getattr(settings, setting))
-        before = [name for name, hints in columns.items() if hints.get(hint)]
-        if before not in ([], [column]):
-            raise LoadedByAnother(setting=setting, column=column, loaded_by=before, table=table)
-
-
-def watermark(pipeline: dlt.Pipeline) -> datetime | None:
-    """The newest modification date that is durably loaded, UTC; None before the first load."""
-    newest = _state(pipeline, WATERMARK)
-    return newest.astimezone(UTC) if isinstance(newest, datetime) else None
-
-
-def _state(pipeline: dlt.Pipeline, name: str) -> Any:
-    """What step.py has left in dlt's state of the resource, or None."""
-    state: Any = pipeline.state
-    for key in ("sources", ORDERS, "resources", ORDERS, name):
-        state = state.get(key) if isinstance(state, dict) else None
-    return state
 
 
 @contextmanager

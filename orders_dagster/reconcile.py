@@ -16,9 +16,9 @@ from itertools import pairwise
 
 from orders_dagster.api.count import MOST_PAGES, ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
+from orders_dagster.before import watermark
 from orders_dagster.cursor import floor, step_of
 from orders_dagster.edges import Counted, Edges
-from orders_dagster.pipeline import watermark
 from orders_dagster.rejections import MOST
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span

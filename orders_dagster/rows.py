@@ -21,6 +21,7 @@ from itertools import chain, count
 from typing import Any, NamedTuple, TypeGuard
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orders_dagster.arrays import array_at_once, array_of
 from orders_dagster.cursor import UnreadableTime, read_time, value_at
@@ -105,7 +106,8 @@ class Rows:
         key_type: the type of the primary key (int or str), None before the first order.
         values: decides which column holds a value.
         naming: names the columns and tables.
-        watermark: the newest modification date in the tables, UTC.
+        watermark: the newest modification date in the tables that is not in the future, UTC. A run that
+            failed after a part of its loads has left newer ones than dlt's state tells.
         now: the start of the run, UTC; orders dated later are read again by every run.
         read_again: the orders not newer than the watermark or than what earlier loads of the run have
             brought, or later than now, with the newest time they were seen with: those that this load may
@@ -115,7 +117,7 @@ class Rows:
         newest: the newest modification date seen, UTC.
         unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
-        in_lists: how many rows of each table but that of the orders, repeated reads included.
+        in_lists: how many lists there were for each table but that of the orders, repeated reads included.
         rejected: the ids of those that were rejected.
         not_loaded: the keys of orders that were seen, but rejected or older than what is in the tables.
     """
@@ -171,7 +173,8 @@ class Rows:
         self._count(made.read)
         for batch in made.batches:
             if batch.table.parent is not None:
-                self.in_lists[batch.table.name] += len(batch)
+                firsts = pc.equal(batch.columns[LIST_INDEX], 0)
+                self.in_lists[batch.table.name] += int(pc.sum(firsts).as_py())
         for rejected in made.rejected:
             self.rejected.add(rejected.id)
             key = value_at(rejected.order, self.primary_key)

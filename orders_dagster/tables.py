@@ -48,22 +48,39 @@ def missing(warehouse: Warehouse) -> list[str]:
     return found
 
 
-def emptied(warehouse: Warehouse, in_lists: Mapping[str, int], orders: int) -> list[str]:
+def rows_of_lists(warehouse: Warehouse) -> dict[str, int]:
+    """How many rows there are in each table but that of the orders."""
+    return {
+        table: int(warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(table)}"))
+        for table in orders_tables(warehouse.pipeline.schemas.get(ORDERS))[1:]
+        if warehouse.columns(table)
+    }
+
+
+def emptied(rows: Mapping[str, int], in_lists: Mapping[str, int], orders: int) -> list[str]:
     """The tables of lists that somebody has emptied: no order of the shop would be changed by that, so that
     what was in them would stay away.
 
     Args:
-        in_lists: how many rows some run has loaded into each of them. One that has held less than one for
-            ten orders may well have become empty by changes in the shop.
+        rows: of each table.
+        in_lists: how many lists each has held. One that has held less than one for ten orders may well have
+            become empty by changes in the shop.
         orders: how many there are.
     """
-    return [
-        table
-        for table, rows in in_lists.items()
-        if rows * 10 >= orders > 0
-        and warehouse.columns(table)
-        and not warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(table)}")
-    ]
+    return [name for name, held in in_lists.items() if rows.get(name) == 0 < orders <= held * 10]
+
+
+def lists_in(
+    warehouse: Warehouse, rows: Mapping[str, int], in_lists: Mapping[str, int], orders: int
+) -> dict[str, int]:
+    """How many lists there are in the tables of which that is not known, though they may hold more than one
+    for ten orders: no single run has brought so many."""
+    first = f"WHERE {warehouse.column('_dlt_list_idx')} = 0"
+    return {
+        name: int(warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(name)} {first}"))
+        for name, count in rows.items()
+        if in_lists.get(name, 0) * 10 < orders <= count * 10
+    }
 
 
 def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
@@ -145,10 +162,15 @@ class Counts:
         load_id = self._warehouse.column("_dlt_load_id")
         return self._count(f"WHERE {load_id} IN ({marks})", *loads)
 
-    def newest(self) -> datetime | None:
+    def newest(self, until: datetime | None = None) -> datetime | None:
+        """The newest modification date, UTC; if a time is given, that is not later."""
         if not self._exists:
             return None
-        newest = self._warehouse.scalar(f"SELECT MAX({self._cursor}) FROM {self._orders}")
+        where = "" if until is None else f"WHERE {self._cursor} <= %s"
+        args = [] if until is None else [self._warehouse.moment(until)]
+        newest = self._warehouse.scalar(
+            f"SELECT MAX({self._cursor}) FROM {self._orders} {where}", *args
+        )
         return None if newest is None else read_time(newest)
 
     def equal_parts(self, parts: int, until: datetime) -> list[datetime]:

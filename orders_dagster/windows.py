@@ -49,13 +49,11 @@ class Window:
 
     Attributes:
         number: tells windows apart.
-        first: whether the run starts with it: what ends at its start was read by an earlier run.
     """
 
     start: datetime
     number: int
     end: datetime | None = field(default=None, compare=False)
-    first: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ class Windows:
     Args:
         start: where the run starts to read, UTC.
         now: the start of the run, UTC: what is dated later is in the last, open window.
-        end: where it ends, UTC, for a run that reads only a span again. Nothing ends at its start then:
-            a filter that excludes its start would lose what is dated there.
+        end: where it ends, UTC, for a run that reads only a span again.
     """
 
     def __init__(
@@ -109,7 +106,7 @@ class Windows:
         self._load_orders = self._left_in_load = 0
         self.pages = 0
         self.first_total: int | None = None
-        self._wait(start, end, first=end is None)
+        self._wait(start, end)
 
     def start_load(self, orders: int) -> None:
         """Another load begins: windows are taken until about so many orders have been read."""
@@ -233,9 +230,9 @@ class Windows:
         with self._lock:
             return 0 if self._waiting else max(0, self._size.workers - len(self._reading))
 
-    def _wait(self, start: datetime, end: datetime | None, first: bool = False) -> None:
+    def _wait(self, start: datetime, end: datetime | None) -> None:
         self._made += 1
-        heapq.heappush(self._waiting, Window(start, self._made, end, first))
+        heapq.heappush(self._waiting, Window(start, self._made, end))
 
     def _equal_parts(self, at: datetime, edge: datetime, pieces: int) -> list[datetime]:
         """Times that cut a span into equal parts."""

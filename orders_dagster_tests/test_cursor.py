@@ -121,6 +121,7 @@ def test_finer_digits_than_microseconds_are_cut(digits: str) -> None:
         ("20240102030405", "%Y%m%d%H%M%S", T),
         (20240102, "%Y%m%d", T.replace(hour=0, minute=0, second=0)),
         (1_704_164_645, "%Y%m%d", T),
+        (1_767_112_131_415, "%Y%m%d%H%M%S", datetime(2025, 12, 30, 16, 28, 51, 415000, UTC)),
         ("2024-01-02T05:04:05+0200", "%Y-%m-%dT%H:%M:%S%z", T),
         (" 2024-01-02 ", "%Y-%m-%d", T.replace(hour=0, minute=0, second=0)),
     ],

@@ -22,7 +22,7 @@ from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings, read_settings
 from orders_dagster.source import Reading, paginator, stopping_others
 from orders_dagster.step import Step
-from orders_dagster_tests.small_api import Answer, Answering, Api
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
 from orders_dagster_tests.world import Project
 
 
@@ -200,6 +200,61 @@ def test_a_total_of_null_is_none_where_there_are_no_orders(
     orders += ONE_PER_SECOND
     project.synchronise()
     assert loaded(project) == set(range(len(ONE_PER_SECOND)))
+
+
+@pytest.mark.parametrize("lag_seconds", [0, 300])
+def test_orders_at_the_very_start_are_read_where_the_filter_excludes_it(
+    project: Project, serve: Callable[[Answering], Api], lag_seconds: int
+) -> None:
+    """No run before has read them."""
+    serve(lambda query: page(THREE_PER_SECOND, query, excludes_start=True))
+    project.set(initial_value=START.isoformat(), lag_seconds=lag_seconds)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(len(THREE_PER_SECOND)))
+
+
+def test_a_timestamp_in_which_a_run_failed_is_read_on_where_the_filter_excludes_its_start(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """The watermark is where not all has been read."""
+    orders = [order(n, 5) for n in range(40)]
+    answers = 0
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal answers
+        answers += 1
+        return Refusal(400) if answers == 14 else page(orders, query, excludes_start=True)
+
+    serve(answer)
+    project.set(checkpoint_orders=8, workers=1, lag_seconds=0)
+
+    with pytest.raises(ApiRefused):
+        project.synchronise()
+    assert 0 < len(loaded(project)) < 40
+    project.synchronise()
+
+    assert loaded(project) == set(range(40))
+
+
+def test_an_order_that_moves_is_no_offset_that_counts_pages(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """The first page of ties is read again to see whether it is the same; from then on it is another."""
+    orders = [order(n, 0) for n in range(12)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "2":
+            orders[2] |= {"last_modified_date": order(2, 9)["last_modified_date"]}
+        return page(orders, query)
+
+    serve(answer)
+    project.set(page_size=3, total_path="", workers=1)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(12))
 
 
 def test_a_total_of_null_beside_orders_is_named(

@@ -45,6 +45,7 @@ PLAIN = (
     "rejections",
     "tables",
     "destination",
+    "before",
     "pipeline",
     "edges",
     "reconcile",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orders_dagster.errors import SpanRefused
+from orders_dagster.errors import ApiRefused, SpanRefused
 from orders_dagster.span import Span
-from orders_dagster_tests.small_api import Answering, Api
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -159,6 +159,43 @@ def test_an_older_version_never_overwrites_a_newer_one(
     assert {key: items for key, (_, items) in project.orders().items()} == {"A": 1, "B": 2}
     assert project.scalar("SELECT count(*) FROM ecommerce.orders__items") == 3
     assert (result.loaded, result.new, result.updated, result.unchanged) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["failed", "replay"])
+def test_nor_after_a_run_that_left_newer_orders_than_its_watermark(
+    project: Project, serve: Callable[[Answering], Api], how: str
+) -> None:
+    """It failed after a part of its loads, or was a replay: what it has loaded counts as there."""
+    listed = [
+        order(f"A-{n:02}", JANUARY.start + timedelta(days=n), status="paid") for n in range(30)
+    ]
+    answers = 0
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal answers
+        answers += 1
+        return Refusal(400) if how == "failed" and answers == 9 else page(listed, query)
+
+    serve(answer)
+    project.set(page_size=4, checkpoint_orders=8, workers=1)
+    if how == "failed":
+        project.set(paging="offset")
+        with pytest.raises(ApiRefused):
+            project.synchronise()
+    else:
+        project.synchronise(span=Span(JANUARY.start, JANUARY.start + timedelta(days=12)))
+    kept = int(project.scalar("SELECT count(*) FROM ecommerce.orders"))
+    current = listed[5]
+    listed[5] = order("A-05", JANUARY.start + timedelta(days=4), status="open")
+
+    result = project.synchronise()
+    listed[5] = current
+    project.synchronise()
+
+    found = project.query("SELECT DISTINCT status FROM ecommerce.orders")
+    assert found == [("paid",)]
+    assert 8 <= kept < 30
+    assert (result.new, result.updated, result.unchanged) == (30 - kept, 0, kept - 1)
 
 
 def test_nor_does_an_increment_that_reads_the_lag_again(

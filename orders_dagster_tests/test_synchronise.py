@@ -367,6 +367,25 @@ def test_a_dataset_and_tables_are_named_as_promised(project: Project, shop: Open
     assert {"orders", "orders__items", "orders_rejected"} <= {name for (name,) in tables}
 
 
+@pytest.mark.parametrize("setting", ["primary_key", "cursor_path"])
+@pytest.mark.parametrize("orders", [[], [order("A-1")]])
+def test_a_key_or_date_that_has_loaded_nothing_may_be_corrected(
+    project: Project, shop: OpenShop, setting: str, orders: list[dict[str, Any]]
+) -> None:
+    """There is nothing that was loaded by it, and no table that could be dropped."""
+    store = shop(orders=0)
+    store.put(*orders)
+    project.set(paging="offset", **{setting: "misspelt"})
+    assert project.synchronise().loaded == 0
+    project.unset(setting)
+    store.put(order("A-2"))
+
+    project.synchronise()
+
+    assert project.orders() == expected(store.orders())
+    assert project.synchronise().was_gone == ()
+
+
 @pytest.mark.parametrize(
     ("setting", "other", "loaded_by"),
     [

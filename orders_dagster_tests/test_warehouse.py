@@ -238,6 +238,41 @@ def test_a_table_that_was_emptied_is_filled_again(
     assert project.synchronise().was_gone == ()
 
 
+def test_a_list_that_was_emptied_is_filled_again_in_a_shop_that_has_grown(
+    project: Project, shop: OpenShop
+) -> None:
+    """No single run has brought a tenth of what there is."""
+    store = shop(orders=0)
+    project.set(lag_seconds=0)
+    for hour in range(13):
+        dates = [f"2026-01-01T{hour:02}:{minute:02}:00Z" for minute in range(10)]
+        store.put(
+            *({"order_id": at, "last_modified_date": at, "items": [{"line": 1}]} for at in dates)
+        )
+        project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__items")
+
+    result = project.synchronise()
+
+    assert result.was_gone == ("orders__items",)
+    assert project.orders() == expected(store.orders())
+
+
+def test_a_list_that_one_order_had_several_rows_of_may_become_empty(
+    project: Project, shop: OpenShop
+) -> None:
+    """It is orders that are counted, or the rows of one would be those of a tenth of them."""
+    store = shop(orders=30)
+    refunded = {"order_id": "A", "items": [], "refunds": [{"amount": n} for n in range(4)]}
+    store.put(refunded)
+    project.synchronise()
+    store.put(refunded | {"refunds": []})
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__refunds") == 0
+    assert project.synchronise().was_gone == ()
+
+
 def test_a_list_that_few_orders_had_may_become_empty(project: Project, shop: OpenShop) -> None:
     """The shop has taken it away: that is no reason to read everything again, not even once."""
     store = shop(orders=0)

@@ -59,7 +59,7 @@ def test_a_run_starts_with_one_open_window() -> None:
 
     window = taken(plan)
 
-    assert (window.start, window.end, window.first) == (START, None, True)
+    assert (window.start, window.end) == (START, None)
     assert plan.take() is None
 
 

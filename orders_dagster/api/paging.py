@@ -77,7 +77,8 @@ class OffsetTrial:
             self._reads_first = not shared
             return True if shared else None
         self._reads_first = False
-        if 2 * shared < len(self._first):
+        before, self._first = self._first, keys  # one of them may have moved away
+        if 2 * shared < len(before):
             return True  # nobody can tell
         self._misses += 1
         return False if self._misses > READ_AGAIN else None

@@ -17,7 +17,7 @@ from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
 from orders_dagster.api.seen import Seen, identities
 from orders_dagster.cursor import UnreadableTime, floor, read_time, step_of, value_at, write_time
 from orders_dagster.errors import ResponseNotUnderstood
-from orders_dagster.span import LATEST
+from orders_dagster.span import EARLIEST, LATEST
 from orders_dagster.windows import Windows
 
 READ_TIES_AGAIN = 50
@@ -111,10 +111,11 @@ class SeekPaginator(OrdersPaginator):
 
     def _start_window(self) -> None:
         start = self._window.start
-        # A filter that excludes its start would lose what is dated at the edge of two windows. Where
-        # the step is a day, that is the condition the README names.
-        may_lose = not self._window.first and not self.shape.start_is_included
-        overlaps = may_lose and self._step <= LONGEST_OVERLAP
+        # A filter that excludes its start would lose what is dated at the edge of two windows, at a
+        # watermark that not all was read of, or at the very first. Where the step is a day, that is the
+        # condition the README names.
+        may_begin_earlier = self._step <= LONGEST_OVERLAP and start - EARLIEST >= self._step
+        overlaps = may_begin_earlier and not self.shape.start_is_included
         self._go_to(start - self._step if overlaps else start)
 
     @property

@@ -1,0 +1,126 @@
+"""What a run finds in the warehouse, and whether it can go on from there.
+
+dlt keeps its state, the watermark among it, in the load package, and so it moves with the data. What dlt
+does not notice is found here: tables that somebody dropped or emptied, rows of a run that did not come to
+its end, and tables that were made by other settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dlt
+
+from orders_dagster.columns import column_name, naming_for
+from orders_dagster.errors import LoadedByAnother
+from orders_dagster.places import ORDERS, path_of
+from orders_dagster.settings import OrdersSettings
+from orders_dagster.step import IN_LISTS, WATERMARK
+from orders_dagster.tables import Counts, emptied, lists_in, mend, missing, rows_of_lists
+from orders_dagster.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class Before:
+    """The tables before a run.
+
+    Attributes:
+        gone: the tables, and columns as `table.column`, that are not there any more, or not whole: all
+            orders are read again, and the other attributes are those of empty tables.
+        rows: how many orders.
+        watermark: the newest modification date that is durably loaded with all before it, UTC.
+        newest: the newest one in the tables that is not in the future, UTC; a run that failed after some of
+            its loads has left newer ones than the watermark.
+        lists: how many lists there are in tables of which dlt's state tells too few.
+        schema: dlt's schema, as it is.
+    """
+
+    gone: list[str]
+    rows: int = 0
+    watermark: datetime | None = None
+    newest: datetime | None = None
+    lists: Mapping[str, int] = field(default_factory=dict)
+    schema: dlt.Schema | None = None
+
+
+def look(
+    pipeline: dlt.Pipeline, warehouse: Warehouse, settings: OrdersSettings, now: datetime
+) -> Before:
+    """Bring the pipeline in step with the warehouse, and see what is there.
+
+    Raises:
+        LoadedByAnother: the tables were filled by another primary key or modification date.
+    """
+    pipeline.sync_destination()
+    _restore_schema(pipeline, warehouse)
+    gone = missing(warehouse)
+    mend(warehouse, gone)
+    counts = Counts(warehouse, settings)
+    others = list(_other_fields(pipeline, warehouse, settings))
+    is_known = watermark(pipeline) is not None
+    if not gone and (is_known or others) and not counts.any_complete():
+        # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it
+        # was, and dlt did not know yet, whose watermark is that of before. Or never filled at all.
+        gone = [ORDERS]
+    rows, in_lists = counts.rows(), state(pipeline, IN_LISTS) or {}
+    rows_of = {} if gone else rows_of_lists(warehouse)
+    if is_known and not gone:
+        gone = emptied(rows_of, in_lists, rows)
+    if gone:
+        return Before(gone)
+    for other in others:
+        raise LoadedByAnother(**other, table=warehouse.name(ORDERS))
+    schema = pipeline.schemas.get(ORDERS)
+    return Before(
+        gone,
+        rows,
+        watermark(pipeline),
+        counts.newest(now),
+        lists_in(warehouse, rows_of, in_lists, rows),
+        schema and schema.clone(),  # dlt changes its own from here on
+    )
+
+
+def watermark(pipeline: dlt.Pipeline) -> datetime | None:
+    """The newest modification date that is durably loaded, UTC; None before the first load."""
+    newest = state(pipeline, WATERMARK)
+    return newest.astimezone(UTC) if isinstance(newest, datetime) else None
+
+
+def state(pipeline: dlt.Pipeline, name: str) -> Any:
+    """What step.py has left in dlt's state of the resource, or None."""
+    found: Any = pipeline.state
+    for key in ("sources", ORDERS, "resources", ORDERS, name):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
+    """Take the schema from the warehouse also if no load into its tables was ever completed.
+
+    dlt restores it with the state, so not after a first load that was killed: the tables that it had
+    made would be taken for ones that are yet to be made, and values be cast to fit their columns.
+    """
+    if pipeline.schemas.get(ORDERS) is None:
+        stored = warehouse.stored_schema(ORDERS)
+        if stored is not None:
+            pipeline.schemas.save_schema(stored)
+
+
+def _other_fields(
+    pipeline: dlt.Pipeline, warehouse: Warehouse, settings: OrdersSettings
+) -> Iterator[dict[str, Any]]:
+    """By which other fields than those of the settings the tables were made: a watermark says nothing of
+    another date, and rows with another key are not known again."""
+    schema = pipeline.schemas.get(ORDERS)
+    columns = schema.tables.get(ORDERS, {}).get("columns", {}) if schema else {}
+    naming = naming_for(warehouse.client.capabilities)
+    for setting, hint in (("primary_key", "primary_key"), ("cursor_path", "dedup_sort")):
+        path = getattr(settings, setting)
+        names = {column_name(path), naming.place(path_of(path))[1]}
+        before = [name for name, hints in columns.items() if hints.get(hint)]
+        if len(before) > 1 or not names.issuperset(before):
+            yield {"setting": setting, "column": column_name(path), "loaded_by": before}
