@@ -39,6 +39,7 @@ from orders_dagster.places import (
     path_of,
 )
 from orders_dagster.rejected import Rejected
+from orders_dagster.seen import Seen
 from orders_dagster.values import Values, clean, fits_integer
 
 ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
@@ -115,7 +116,6 @@ class Rows:
         columns: the name in a row of each field there has been, by the path of its object.
         parents: the parent of each table there has been, None for one without.
         newest: the newest modification date seen, UTC.
-        unchanged: how many of those that were read again are in the tables in the same version.
         orders: how many, repeated reads included.
         in_lists: how many lists there were for each table but that of the orders, repeated reads included.
         rejected: the ids of those that were rejected.
@@ -133,7 +133,6 @@ class Rows:
     now: datetime | None = None
     read_again: dict[int | str, datetime] = field(default_factory=dict)
     newest: datetime | None = None
-    unchanged: int = 0
     orders: int = 0
     in_lists: Counter[str] = field(default_factory=Counter)
     rejected: set[str] = field(default_factory=set)
@@ -141,6 +140,7 @@ class Rows:
     columns: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False)
     parents: dict[str, str | None] = field(default_factory=dict, repr=False)
     _changed: set[int | str] = field(default_factory=set, repr=False)
+    _same: Seen = field(default_factory=Seen, repr=False)
     _loaded_until: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +150,11 @@ class Rows:
         self.cursor_column = self.naming.place(cursor)[1]
         self._run = secrets.token_urlsafe(8)
         self._numbers = count()
+
+    @property
+    def unchanged(self) -> int:
+        """How many of those that were read again were in the tables before, in the same version."""
+        return len(self._same)
 
     @property
     def tables(self) -> dict[str, Table]:
@@ -193,9 +198,13 @@ class Rows:
         newer = {}
         for key, (time, is_ours) in stored.items():
             read = self.read_again.get(key)
-            self.unchanged += time == read and not is_ours
-            if read is not None and time > read:
+            if time == read:
+                self._same.add([] if is_ours else [key])
+            elif read is not None and time > read:
                 newer[key] = time
+            elif is_ours:
+                self._changed.add(key)  # since an earlier load of this run
+        self._same.discard(self._changed)
         self.not_loaded.update(newer)
         self.read_again.clear()
         self._changed.clear()

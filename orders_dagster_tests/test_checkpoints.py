@@ -180,6 +180,30 @@ def test_what_several_checkpoints_of_a_run_read_again_is_counted_once(
     assert (result.loaded, result.new, result.updated, result.unchanged) == (17, 1, 2, 14)
 
 
+def test_an_order_that_changes_between_two_checkpoints_of_a_run_is_counted_as_updated(
+    project: Project, shop: OpenShop
+) -> None:
+    """The first of them has read it as it was, and again, since the lag is long."""
+    store = shop(orders=0)
+    dates = [f"2024-05-01T00:{minute:02}:00Z" for minute in range(40)]
+    orders = [{"order_id": at, "last_modified_date": at, "items": [{"line": 1}]} for at in dates]
+    store.put(*orders[:20])
+    project.set(checkpoint_orders=10, page_size=4, workers=1, lag_seconds=86400)
+    project.synchronise()
+    store.put(*orders[20:])
+
+    def change(line: str) -> None:
+        if line.startswith("Normalized"):
+            store.put(
+                {"order_id": dates[0], "last_modified_date": "2024-05-01T01:00:00Z", "items": []}
+            )
+
+    result = project.synchronise(change)
+
+    assert (result.loaded, result.new, result.updated, result.unchanged) == (40, 20, 1, 19)
+    assert project.orders() == expected(store.orders())
+
+
 def test_an_older_version_in_a_later_checkpoint_overwrites_nothing(project: Project) -> None:
     """An API that answers from several copies of its data may show it, the newer one first."""
     dates = {f"A-{n}": f"2024-05-01T{n // 60:02}:{n % 60:02}:00Z" for n in range(300)}

@@ -20,9 +20,9 @@ from requests import Request, Response
 
 from orders_dagster.api.page import PageShape
 from orders_dagster.api.query import in_window
-from orders_dagster.api.seen import Seen, identities
 from orders_dagster.cursor import value_at, write_time
 from orders_dagster.errors import PagesDisagree, ResponseNotUnderstood
+from orders_dagster.seen import Seen, identities
 from orders_dagster.windows import Window, Windows
 
 READ_AGAIN = 3

@@ -14,9 +14,9 @@ from typing import Any
 from requests import Request, Response
 
 from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
-from orders_dagster.api.seen import Seen, identities
 from orders_dagster.cursor import UnreadableTime, floor, read_time, step_of, value_at, write_time
 from orders_dagster.errors import ResponseNotUnderstood
+from orders_dagster.seen import Seen, identities
 from orders_dagster.span import EARLIEST, LATEST
 from orders_dagster.windows import Windows
 

@@ -1,9 +1,9 @@
-"""How many different orders were seen: of one timestamp, or behind one offset, there may be millions."""
+"""Which orders were seen: of one timestamp, behind one offset, or unchanged, there may be millions."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,18 +19,28 @@ class Seen:
     def __init__(self) -> None:
         self._hashes = array("q")
 
-    def add(self, identities: Iterable[str]) -> None:
+    def add(self, identities: Iterable[Hashable]) -> None:
         self._hashes.extend(map(hash, identities))
 
+    def discard(self, identities: Iterable[Hashable]) -> None:
+        if self._hashes:
+            among = pa.array(map(hash, identities), pa.int64())
+            self._keep(self._values().filter(pc.invert(pc.is_in(self._values(), among))))
+
     def __len__(self) -> int:
-        values = pa.Array.from_buffers(
+        self._keep(pc.unique(self._values()))
+        return len(self._hashes)
+
+    def _values(self) -> pa.Int64Array:
+        return pa.Array.from_buffers(
             pa.int64(), len(self._hashes), [None, pa.py_buffer(self._hashes)]
         )
-        different = pc.unique(values)
-        if len(different) < len(self._hashes):
+
+    def _keep(self, values: pa.Int64Array) -> None:
+        if len(values) < len(self._hashes):
             self._hashes = array("q")
-            self._hashes.frombytes(different.buffers()[1].slice(0, 8 * len(different)))
-        return len(different)
+            if len(values):
+                self._hashes.frombytes(values.buffers()[1].slice(0, 8 * len(values)))
 
 
 def identities(keys: list[str], at: int) -> list[str]:
