@@ -109,6 +109,7 @@ def _repaired(lines: _Lines, span: tuple[str, str] | None) -> dict[str, Any]:
     newest = result.runs[0].watermark_before
     lag = timedelta(seconds=settings.lag_seconds)
     return {
+        "span": span,
         "marked": result.marked,
         "found": _edges(result.differences or ()),
         "left": _edges(left.differences),
