@@ -5,7 +5,8 @@ or it is deleted). Seek paging does not (seek.py). `OffsetPaginator` is for an A
 nor sort by the modification date; it counts, and reads again when the count is off.
 
 Windows are half-open: `{start}` is included, `{end}` is excluded. dlt copies the paginator for each
-window, and the copies run in threads of their own; what they share is in `Paging` and `Windows`.
+window, or part of one, and the copies run in threads of their own; what they share is in `Paging` and
+`Windows`, and the one of the next part takes over what that of the part before knew.
 """
 
 from __future__ import annotations
