@@ -14,9 +14,9 @@ from typing import Any
 
 import dlt
 
-from orders_dagster.columns import column_name, naming_for
+from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother
-from orders_dagster.places import ORDERS, path_of
+from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.step import IN_LISTS, WATERMARK
 from orders_dagster.tables import Counts, emptied, lists_in, mend, missing, rows_of_lists
@@ -47,7 +47,11 @@ class Before:
 
 
 def look(
-    pipeline: dlt.Pipeline, warehouse: Warehouse, settings: OrdersSettings, now: datetime
+    pipeline: dlt.Pipeline,
+    warehouse: Warehouse,
+    settings: OrdersSettings,
+    naming: Naming,
+    now: datetime,
 ) -> Before:
     """Bring the pipeline in step with the warehouse, and see what is there.
 
@@ -59,7 +63,7 @@ def look(
     gone = missing(warehouse)
     mend(warehouse, gone)
     counts = Counts(warehouse, settings)
-    others = list(_other_fields(pipeline, warehouse, settings))
+    others = list(_other_fields(pipeline, settings, naming))
     is_known = watermark(pipeline) is not None
     if not gone and (is_known or others) and not counts.any_complete():
         # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it
@@ -71,8 +75,8 @@ def look(
         gone = emptied(rows_of, in_lists, rows)
     if gone:
         return Before(gone)
-    for other in others:
-        raise LoadedByAnother(**other, table=warehouse.name(ORDERS))
+    if others:
+        raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     schema = pipeline.schemas.get(ORDERS)
     return Before(
         gone,
@@ -111,13 +115,12 @@ def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
 
 
 def _other_fields(
-    pipeline: dlt.Pipeline, warehouse: Warehouse, settings: OrdersSettings
+    pipeline: dlt.Pipeline, settings: OrdersSettings, naming: Naming
 ) -> Iterator[dict[str, Any]]:
     """By which other fields than those of the settings the tables were made: a watermark says nothing of
     another date, and rows with another key are not known again."""
     schema = pipeline.schemas.get(ORDERS)
     columns = schema.tables.get(ORDERS, {}).get("columns", {}) if schema else {}
-    naming = naming_for(warehouse.client.capabilities)
     for setting, hint in (("primary_key", "primary_key"), ("cursor_path", "dedup_sort")):
         path = getattr(settings, setting)
         names = {column_name(path), naming.place(path_of(path))[1]}

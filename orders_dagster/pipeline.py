@@ -149,8 +149,10 @@ class _Run:
         self._log = log
         started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
         self._client = pipeline.sql_client()
+        self._capabilities = self._client.capabilities
+        self._naming = naming_for(self._capabilities)
         with self._warehouse() as warehouse:
-            self._before = before = look(pipeline, warehouse, settings, started_at)
+            self._before = before = look(pipeline, warehouse, settings, self._naming, started_at)
         self._schema = before.schema
         if before.gone:
             log(
@@ -158,8 +160,6 @@ class _Run:
                 "all orders are read again."
             )
             span = None  # what is outside of it would be missing, and nothing would tell
-        self._capabilities = self._client.capabilities
-        self._naming = naming_for(self._capabilities)
         self._progress = Progress(log)
         if span is not None:
             span = span.on_steps(step_of(settings.cursor_format))

@@ -286,14 +286,14 @@ class Counts:
             loads: the ids of the loads of this run.
         """
         found: dict[int | str, Stored] = {}
-        load_id = self._warehouse.column("_dlt_load_id")
+        load_id, ours = self._warehouse.column("_dlt_load_id"), frozenset(loads)
         for among, some in self._among(list(keys) if self._exists else []):
             rows = self._warehouse.query(
                 f"SELECT {self._key}, {self._cursor}, {load_id} FROM {self._orders} WHERE {among}",
                 *some,
             )
             found |= {
-                key: Stored(read_time(time), load in loads)
+                key: Stored(read_time(time), load in ours)
                 for key, time, load in rows
                 if time is not None
             }

@@ -61,6 +61,16 @@ def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dic
     return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
 
 
+def in_dates(query: dict[str, str]) -> dict[str, str]:
+    """A query that names the window in seconds since 1970, as `page` reads it."""
+    return {
+        name: datetime.fromtimestamp(int(value), UTC).isoformat()
+        if name.startswith("modified")
+        else value
+        for name, value in query.items()
+    }
+
+
 def at(order: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(order["last_modified_date"])
 
@@ -278,12 +288,7 @@ def test_ties_whose_start_is_excluded_are_all_read_where_dates_are_finer_than_re
     ]
 
     def answer(query: dict[str, str]) -> Answer:
-        dates = {
-            name: datetime.fromtimestamp(int(value), UTC).isoformat()
-            for name, value in query.items()
-            if name.startswith("modified")
-        }
-        return page(orders, query | dates, excludes_start=True)
+        return page(orders, in_dates(query), excludes_start=True)
 
     serve(answer)
     project.set(cursor_format="epoch_seconds")
@@ -1006,12 +1011,7 @@ def test_many_timestamps_in_a_row_with_ties_in_a_random_order_are_all_read(
     orders = [order(n, n // 6) for n in range(360)]
 
     def answer(query: dict[str, str]) -> Answer:
-        seconds = {
-            name: datetime.fromtimestamp(int(value), UTC).isoformat()
-            for name, value in query.items()
-            if name.startswith("modified")
-        }
-        return page(shuffle.sample(orders, len(orders)), query | seconds)
+        return page(shuffle.sample(orders, len(orders)), in_dates(query))
 
     serve(answer)
     project.set(cursor_format="epoch_seconds", total_path="")

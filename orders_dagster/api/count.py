@@ -50,9 +50,10 @@ class ApiCounts:
     def _total(self, span: Span, limit: int) -> tuple[int, int]:
         """The total of a page, and how many orders are on it: some are larger than asked for."""
         response = self._get(span.start, span.end, limit)
-        total = self._shape.total(response)
+        orders = self._orders_of(response)
+        total = self._shape.total(response, orders)
         assert total is not None, "an API without a total is not asked for one"
-        return total, len(self._orders_of(response))
+        return total, len(orders)
 
     def _orders_of(self, response: Response) -> list[Any]:
         selector = compiled(self._settings.data_selector)
@@ -70,7 +71,7 @@ class ApiCounts:
             response = self._get(start, None, self._settings.page_size, offset)
             orders = self._orders_of(response)
             found |= {key for order in orders if (key := self._key(order)) is not None}
-            total = self._shape.total(response)
+            total = self._shape.total(response, orders)
             if not orders or (total is not None and offset + len(orders) >= total):
                 return found
             last = self._last(orders)

@@ -66,8 +66,11 @@ class PageShape:
             redact=redact,
         )
 
-    def total(self, response: Response) -> int | None:
+    def total(self, response: Response, orders: list[Any]) -> int | None:
         """The number of orders that match, None if the API reports none; some have null for 0.
+
+        Args:
+            orders: those of the answer.
 
         Raises:
             ResponseNotUnderstood: the setting names a path, and there is no number.
@@ -78,7 +81,7 @@ class PageShape:
         value = found[0] if found else None
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
-        if found == [None] and not any(self._orders(response)):
+        if found == [None] and not any(orders):
             return 0
         if isinstance(value, bool) or value is None or not _is_count(value):
             raise self.not_understood(
@@ -122,11 +125,6 @@ class PageShape:
             found=f"{found}; the answer is {shape(response.json())}",
             setting=setting,
         )
-
-    def _orders(self, response: Response) -> list[Any]:
-        """The orders of an answer, as dlt finds them: one list is not wrapped in another."""
-        found = jsonpath.find_values(compiled(self.data_selector), response.json())
-        return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
     def _check_selector(self, response: Response) -> None:
         # An empty list has no elements for `orders[*]` to find, but it is there.

@@ -131,7 +131,7 @@ class OrdersPaginator(BasePaginator):
 
     def _read_page(self, response: Response, rows: list[Any]) -> None:
         self.shape.check(response, rows, is_first=self.windows.pages == 0)
-        total = self.shape.total(response)
+        total = self.shape.total(response, rows)
         if total is not None and total < len(rows):
             # A number of something else, or one that ends somewhere.
             self.shape.reports_total, total = False, None

@@ -249,7 +249,8 @@ class Known:
     def total(self, response: Response) -> int | None:
         """The number of orders that an answer tells, None if there is no number."""
         try:
-            return PageShape.of(self.settings, self.connection.session.redact).total(response)
+            shape = PageShape.of(self.settings, self.connection.session.redact)
+            return shape.total(response, self.orders(response))
         except ResponseNotUnderstood:
             return None
 

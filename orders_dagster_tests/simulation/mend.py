@@ -116,6 +116,6 @@ class Mending:
             yield f"order {key} is marked deleted, and the shop has it"
         until = ending.ok["until"] if ending.ok["span"] is None else None
         for span in ending.ok["left"]:
-            if until and span[1] > until:
+            if until and datetime.fromisoformat(span[1]) > datetime.fromisoformat(until):
                 continue  # it has become old enough to be compared only since the repair began
             yield f"after a repair a window differs: {' to '.join(span)}"
