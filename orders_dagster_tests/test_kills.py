@@ -179,6 +179,28 @@ def test_killed_between_two_checkpoints(
     assert_the_tables_equal_the_shop(project, store)
 
 
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+@pytest.mark.parametrize(
+    ("point", "nth"), [("in the merge", 3), ("in _dlt_loads, but not complete", 2)]
+)
+def test_killed_between_two_loads_of_one_timestamp(
+    project: Project, shop: OpenShop, victims: Zygote, point: str, nth: int, paging: str
+) -> None:
+    """What a bulk change has left comes in parts: those before the kill are durable, and none of the rest
+    is taken for loaded because its date is."""
+    store = shop(orders=400, days=0)
+    project.set(checkpoint_orders=100, page_size=20, paging=paging)
+    at = AT_ANY_TIME[point]
+    assert was_killed(victims.synchronise(At(at.call, at.sql, at.touch, at.when, nth=nth)))
+    kept = len(project.orders())
+    assert 100 <= kept < 400
+
+    result = project.synchronise()
+
+    assert_the_tables_equal_the_shop(project, store)
+    assert result.new == 400 - kept
+
+
 def test_killed_again_and_again(project: Project, changed: Shop, victims: Zygote) -> None:
     """A machine that keeps crashing: each run starts on what the one before has left."""
     for point in ("after the merge", "in normalize", "while it gets into _dlt_loads"):
