@@ -28,7 +28,7 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Answer = dict[str, Any] | list[Any] | Refusal
+Answer = dict[str, Any] | list[Any] | bytes | Refusal
 Answering = Callable[[dict[str, str]], Answer]
 
 
@@ -72,13 +72,13 @@ class Api:
                 status, headers, body = 200, dict[str, str](), answered
                 if isinstance(answered, Refusal):
                     status, headers, body = answered.status, answered.headers, {}
-                content = json.dumps(body).encode()
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(302 if api.redirect else status)
-                for name, value in (api.also | headers).items():
+                of_json = {"Content-Type": "application/json"}
+                for name, value in (of_json | api.also | headers).items():
                     self.send_header(name, value)
                 if api.redirect:
                     self.send_header("Location", api.redirect)
-                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from requests import Response
 
+from orders_dagster.api.connect import connect
+from orders_dagster.api.session import Traffic
 from orders_dagster.errors import (
     ApiRefused,
     ApiUnavailable,
@@ -17,9 +22,12 @@ from orders_dagster.errors import (
     SettingsError,
 )
 from orders_dagster.local import free_port
+from orders_dagster.settings import read_settings
+from orders_dagster_tests.small_api import Answering, Api
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
+Serve = Callable[[Answering], Api]
 
 
 @pytest.mark.parametrize(
@@ -264,3 +272,93 @@ def test_an_api_key_in_the_address_is_not_shown(project: Project, shop: OpenShop
 
     assert "k3y" not in str(error.value)
     assert "shopkey=***" in str(error.value)
+
+
+def test_an_api_key_may_be_a_cookie(project: Project, serve: Serve) -> None:
+    """dlt takes `cookie` for a location, and raises NotImplementedError at the first request."""
+    api = serve(lambda query: {"orders": [], "total": 0})
+    project.set(
+        auth__type="api_key", auth__api_key="k3y", auth__name="shop", auth__location="cookie"
+    )
+
+    project.synchronise()
+
+    assert {headers.get("Cookie") for headers in api.headers} == {"shop=k3y"}
+
+
+def test_a_password_in_netrc_is_not_for_this_api(
+    project: Project, shop: OpenShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests sends it to whoever has no login of requests' own, in place of ours."""
+    shop(orders=10)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password hunter2")
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    assert project.synchronise().loaded == 10
+
+
+def test_a_login_in_the_address_is_sent(project: Project, serve: Serve) -> None:
+    """As it is by requests, where there is no other."""
+    api = serve(lambda query: {"orders": [], "total": 0})
+    project.set(base_url=api.url.replace("//", "//me:word@"))
+
+    project.synchronise()
+
+    assert {headers.get("Authorization") for headers in api.headers} == {"Basic bWU6d29yZA=="}
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests raises a bare OSError."""
+    project.point_at("https://127.0.0.1:1", login=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/corporate.pem")
+
+    with pytest.raises(SettingsError, match="was not asked. Correct REQUESTS_CA_BUNDLE"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=utf8mb4",
+        "application/json; charset=",
+        "application/json; charset=utf-8, application/json",
+        "application/json; charset=us-ascii",
+    ],
+)
+def test_a_charset_that_cannot_be_meant_is_utf_8(
+    project: Project, serve: Serve, content_type: str
+) -> None:
+    """RFC 8259 knows no other; a name that Python does not know made every page "no JSON"."""
+    order = {"order_id": "A", "last_modified_date": "2026-01-01T00:00:00Z", "city": "Žatec"}
+    first = json.dumps({"orders": [order], "total": 1}, ensure_ascii=False).encode()
+    api = serve(lambda query: first if query["offset"] == "0" else {"orders": [], "total": 1})
+    api.also = {"Content-Type": content_type}
+    project.set(paging="offset")
+
+    project.synchronise()
+
+    assert project.query("SELECT city FROM ecommerce.orders") == [("Žatec",)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "target"),
+    [
+        ("https://shop.example/v1/orders", "https://shop.example:443/v1/orders/"),
+        ("http://shop.example:80/v1/orders", "http://shop.example/v1/orders/"),
+        ("http://shop.example/v1/orders", "https://shop.example:443/v1/orders"),
+    ],
+)
+def test_a_redirect_may_write_out_the_port_that_is_meant(
+    project: Project, asked: str, target: str
+) -> None:
+    """As load balancers do. It is the same host, and the message named it as another."""
+    project.point_at("https://shop.example", login=False)
+    answer = Response()
+    answer.status_code, answer.url, answer.headers["Location"] = 302, asked, target
+
+    session = connect(read_settings(), Traffic()).session
+
+    assert session.get_redirect_target(answer) == target

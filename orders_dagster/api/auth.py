@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs.base_configuration import NotResolved
-from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
+from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
 from requests import PreparedRequest
 
 from orders_dagster.api.session import ApiSession
@@ -93,6 +93,16 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
         # A token that lives shorter than twice the margin is used for half its life.
         self._renew_at = time.monotonic() + max(lifetime - MARGIN_SECONDS, lifetime / 2)
         self._token = token
+
+
+class ApiKeyInCookie(APIKeyAuth):
+    """An API key in a cookie, which dlt's class names as a location, and does not send."""
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        others = request.headers.get("Cookie")
+        own = f"{self.name}={self.api_key}"
+        request.headers["Cookie"] = f"{others}; {own}" if others else own
+        return request
 
 
 def lifetime_seconds(expires_in: Any) -> float:

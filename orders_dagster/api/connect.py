@@ -12,7 +12,7 @@ from dlt.sources.helpers.rest_client.auth import (
 )
 from requests.auth import AuthBase
 
-from orders_dagster.api.auth import RenewingClientCredentials
+from orders_dagster.api.auth import ApiKeyInCookie, RenewingClientCredentials
 from orders_dagster.api.query import not_shown, templates
 from orders_dagster.api.session import ApiSession, Pace, Traffic
 from orders_dagster.settings import (
@@ -91,8 +91,9 @@ def _auth(settings: OrdersSettings, token_session: ApiSession) -> AuthBase | Non
     if isinstance(auth, Bearer):
         return BearerTokenAuth(token=auth.token.get_secret_value())
     if isinstance(auth, ApiKey):
+        kind = ApiKeyInCookie if auth.location == "cookie" else APIKeyAuth
         key = auth.api_key.get_secret_value()
-        return APIKeyAuth(name=auth.name, api_key=key, location=auth.location)
+        return kind(name=auth.name, api_key=key, location=auth.location)
     if isinstance(auth, HttpBasic):
         return HttpBasicAuth(username=auth.username, password=auth.password.get_secret_value())
     return None

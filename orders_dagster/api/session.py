@@ -16,14 +16,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 import msgspec
 import requests
 from dlt.sources.helpers.rest_client.redaction import SENSITIVE_PARAMS, sanitize_url
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, Timeout
+from requests.utils import get_auth_from_url
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_base, wait_exponential_jitter
 from urllib3.exceptions import NewConnectionError
@@ -200,6 +202,7 @@ class ApiSession(requests.Session):
             )
         )
         self._has_answered = False
+        self.auth = _by_address  # or requests would look for a login in ~/.netrc, and send that
         for scheme in ("http://", "https://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=connections))
 
@@ -229,7 +232,7 @@ class ApiSession(requests.Session):
         if target is not None:
             here, there = urlsplit(resp.url), urlsplit(urljoin(resp.url, target))
             is_upgrade = (here.scheme, there.scheme) == ("http", "https")
-            is_same = (here.scheme, here.port) == (there.scheme, there.port)
+            is_same = (here.scheme, _port(here)) == (there.scheme, _port(there))
             if here.hostname != there.hostname or not (is_same or is_upgrade):
                 raise ApiRefused(
                     url=f"{self.redact(resp.url)} with a redirect to {there.scheme}://{there.hostname}",
@@ -237,6 +240,9 @@ class ApiSession(requests.Session):
                     settings=self._address_setting,
                 )
         return target
+
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+        """What signs a request stays with it: a redirect leads to no other host."""
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """Send, retry, and parse.
@@ -278,6 +284,9 @@ class ApiSession(requests.Session):
                 reason=str(error),
                 attempts=attempts.statistics.get("attempt_number", 1),
             )
+        except Exception as error:
+            self._pace.stop(error)
+            raise
         self._pace.stop(failure)
         raise failure
 
@@ -330,6 +339,13 @@ class ApiSession(requests.Session):
                 status=0,
                 settings=f"{self._address_setting} or {self._credential_settings} "
                 f"(the request cannot be sent: {type(error).__name__})",
+            ) from None
+        except OSError as error:  # by requests itself, before it connects
+            raise ApiRefused(
+                url=self.redact(request.url),
+                status=0,
+                settings="REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, the certificates to "
+                f"trust ({type(error).__name__}: they cannot be read)",
             ) from None
         self._has_answered = True
         self._traffic.add(bytes=len(response.content))
@@ -406,21 +422,33 @@ def _parse(response: Response) -> Any:
         charset = "utf-8-sig"
         # Twice as fast; what it refuses (half a character, a number of thousands of digits, a byte
         # order mark) json decides.
-        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        with suppress(msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
             return _JSON.decode(content)
-    try:
-        text = content.decode(charset)
-        return json.loads(
-            text, parse_float=Decimal, parse_int=_whole_number, parse_constant=not_a_number
-        )
-    except (ValueError, LookupError, RecursionError):
-        content_type = response.headers.get("Content-Type", "").partition(";")[0]
-        raise _NotJson(response.status_code, content_type) from None
+    for encoding in dict.fromkeys((charset, "utf-8-sig")):  # utf8mb4 is none that Python knows
+        with suppress(ValueError, ArithmeticError, LookupError, RecursionError):
+            return json.loads(
+                content.decode(encoding),
+                parse_float=Decimal,
+                parse_int=_whole_number,
+                parse_constant=not_a_number,
+            )
+    content_type = response.headers.get("Content-Type", "").partition(";")[0]
+    raise _NotJson(response.status_code, content_type)
 
 
 def _whole_number(text: str) -> int | Decimal:
     """An int, but for the numbers that Python refuses to make one of (4,300 digits and more)."""
     return int(text) if len(text) < 4300 else Decimal(text)
+
+
+def _port(address: SplitResult) -> int | None:
+    return address.port or {"http": 80, "https": 443}.get(address.scheme)
+
+
+def _by_address(request: PreparedRequest) -> PreparedRequest:
+    """Signs a request that has no other login, if its address holds one."""
+    name, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(name, password)(request) if name or password else request
 
 
 def _names_charset(response: Response) -> bool:
