@@ -289,8 +289,12 @@ class _Run:
         )
 
     def _start(self) -> datetime:
-        """Where to read from: the watermark minus the lag."""
+        """Where to read from: the watermark minus the lag; the beginning, where pages may miss orders."""
         start, newest = self._settings.initial_value, self._before.watermark
+        if (
+            self._settings.paging == "offset"
+        ):  # what moved while it was read is behind any watermark
+            return start
         lag = timedelta(seconds=self._settings.lag_seconds)
         return newest - lag if newest is not None and newest > start + lag else start
 

@@ -29,6 +29,10 @@ from orders_dagster.windows import Window, Windows
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
 
+MOST_TIMES_SEEN = 3
+"""How many rows for each order there may be on the pages of one listing. Where each page has another order
+of rows, there are 1.6 on average."""
+
 TRIED_OFFSET = 2
 """What an offset is tried with before it is needed: as a page, the first or the second are none of it."""
 
@@ -79,7 +83,7 @@ class OffsetTrial:
             return True if shared else None
         self._reads_first = False
         before, self._first = self._first, keys  # one of them may have moved away
-        if 2 * shared < len(before):
+        if 2 * shared < len(before) or len(keys) <= TRIED_OFFSET:
             return True  # nobody can tell
         self._misses += 1
         return False if self._misses > READ_AGAIN else None
@@ -96,7 +100,8 @@ class OrdersPaginator(BasePaginator):
         self.shape = paging.shape
         self.windows = windows
         self.offset = 0
-        self._disagreements = 0
+        self._readings = 0
+        self._empty_pages = 0
         self._keys: list[str] = []
         self._held = ""
         self._trial: OffsetTrial | None = None
@@ -133,8 +138,10 @@ class OrdersPaginator(BasePaginator):
         self.shape.check(response, rows, is_first=self.windows.pages == 0)
         total = self.shape.total(response, rows)
         if total is not None and total < len(rows):
-            # A number of something else, or one that ends somewhere.
-            self.shape.reports_total, total = False, None
+            # A number of something else, or one that ends somewhere; or, once it has been more than a page,
+            # one that was counted a moment before the page.
+            self.shape.reports_total = self.shape.total_is_trusted
+            total = None
         self.windows.page(len(rows), total)
         self.shape.largest_page = max(self.shape.largest_page, len(rows))
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
@@ -142,6 +149,8 @@ class OrdersPaginator(BasePaginator):
             self._judge_offset(response, identities(keys, self._trial.offset))
             rows.clear()  # they are read at their place
             return
+        if rows:
+            self._empty_pages = 0
         was_first = self.offset == 0
         # Orders without an id are told apart by what they hold.
         held = repr(rows) if set(keys) == {"None"} else ""
@@ -189,11 +198,26 @@ class OrdersPaginator(BasePaginator):
     ) -> None:
         raise NotImplementedError
 
-    def _disagree(self, response: Response, seen: int, total: int, attempts: int) -> None:
-        self._disagreements += 1
-        if self._disagreements > attempts:
-            url = self.shape.redact(response.url)
-            raise PagesDisagree(url=url, seen=seen, total=total, attempts=self._disagreements)
+    def _ask_again(self, response: Response, seen: int, total: int) -> None:
+        """For the same page, which is empty by mistake: there are more."""
+        self._empty_pages += 1
+        if self._empty_pages > READ_AGAIN:
+            raise self._disagreement(response, seen, total, self._empty_pages)
+
+    def _disagreement(
+        self, response: Response, seen: int, total: int, attempts: int
+    ) -> PagesDisagree:
+        url = self.shape.redact(response.url)
+        return PagesDisagree(url=url, seen=seen, total=total, attempts=attempts)
+
+    def _check_offset(self, response: Response, seen: int) -> None:
+        """Whether pages at growing offsets go on to other orders, or show the same ones for ever."""
+        if self.offset > MOST_TIMES_SEEN * seen + 2 * self.paging.page_size:
+            raise self.shape.not_understood(
+                response,
+                f"the pages up to offset {self.offset} hold the same {seen} orders again and again",
+                "sources.orders.offset_param",
+            )
 
     def _offset_is_ignored(self, response: Response) -> ResponseNotUnderstood:
         return self.shape.not_understood(
@@ -232,9 +256,16 @@ class OffsetPaginator(OrdersPaginator):
         is_full = len(rows) == self._largest
         is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
         if rows and (is_full or not is_all):
+            if not is_repeated:
+                self._check_offset(response, len(self._seen))
             return
         if total is not None and len(self._seen) < total:
-            self._disagree(response, len(self._seen), total, READ_AGAIN)
+            if not rows and self.offset < total:
+                self._ask_again(response, len(self._seen), total)
+                return
+            self._readings += 1
+            if self._readings > READ_AGAIN:
+                raise self._disagreement(response, len(self._seen), total, self._readings)
             self.offset = 0
             return
         self._has_next_page = False

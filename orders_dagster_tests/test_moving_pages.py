@@ -1,0 +1,306 @@
+"""What moves, is empty or comes twice while it is read, in APIs that are odd as well: nothing is lost, no
+run stops for nothing, and none goes on for ever.
+
+Each of these was found by playing such APIs at random. The seeds are those that went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from itertools import count
+from random import Random
+from threading import Lock
+from typing import Any
+
+import pytest
+
+from orders_dagster.errors import ResponseNotUnderstood
+from orders_dagster_tests.small_api import Answer, Answering, Api
+from orders_dagster_tests.test_hostile_apis import at, loaded, order, page
+from orders_dagster_tests.world import Project
+
+Serve = Callable[[Answering], Api]
+Orders = list[dict[str, Any]]
+
+TOTALS = pytest.mark.parametrize("total_path", ["total", ""])
+PAGINGS = pytest.mark.parametrize("paging", ["seek", "offset"])
+
+
+@pytest.fixture(autouse=True)
+def small_pages(project: Project) -> None:
+    """Enough orders for several pages, in a glance; one after the other, so that each run is the same."""
+    project.set(page_size=4, workers=1)
+
+
+def keys(orders: Orders) -> set[Any]:
+    return {order["order_id"] for order in orders}
+
+
+def in_any_order(orders: Orders, rng: Random) -> Orders:
+    """Of one timestamp each time in another order, as a database without a second sort gives them."""
+    return sorted(rng.sample(orders, len(orders)), key=at)
+
+
+@TOTALS
+def test_what_offset_paging_has_missed_is_read_by_the_next_run(
+    project: Project, serve: Serve, total_path: str
+) -> None:
+    """Everything is read each time, also where the filter works: what moved is behind any watermark."""
+    orders = Random(1).sample([order(n, n * 600) for n in range(40)], 40)
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "8" and len(orders) == 40:
+            del orders[0]  # deleted in the shop: those behind it move up
+        since = datetime.fromisoformat(query["modified_since"])
+        found = [one for one in orders if at(one) >= since]
+        first = int(query["offset"])
+        return {"orders": found[first : first + int(query["limit"])], "total": len(found)}
+
+    serve(answer)
+    project.set(paging="offset", total_path=total_path)
+    project.synchronise()
+
+    project.synchronise()
+
+    assert keys(orders) <= loaded(project)
+
+
+@TOTALS
+def test_an_offset_that_is_ignored_is_noticed_where_pages_are_capped(
+    project: Project, serve: Serve, total_path: str
+) -> None:
+    """A page that is shorter than asked for shows all of a timestamp, or as much as the server gives."""
+    times = [*range(5), *[9] * 30, *range(20, 25)]
+    orders = [order(n, time) for n, time in enumerate(times)]
+    serve(lambda query: page(orders, query, cap=4, ignores_offset=True))
+    project.set(page_size=8, total_path=total_path)
+
+    with pytest.raises(ResponseNotUnderstood, match="offset_param"):
+        project.synchronise()
+
+
+@PAGINGS
+@TOTALS
+def test_an_offset_that_is_ignored_is_noticed_where_no_page_is_like_another(
+    project: Project, serve: Serve, paging: str, total_path: str
+) -> None:
+    """The run went on for ever: there was always another page."""
+    rng, orders = Random(1), [order(n, 0) for n in range(20)]
+    api = serve(lambda query: page(in_any_order(orders, rng), query, ignores_offset=True))
+    project.set(paging=paging, total_path=total_path)
+
+    with pytest.raises(ResponseNotUnderstood, match="same 20 orders again and again.*offset_param"):
+        project.synchronise()
+
+    assert len(api.asked) < 100
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_ties_in_any_order_on_pages_of_any_size_are_all_read(
+    project: Project, serve: Serve, seed: int
+) -> None:
+    """A short page is not all of them: there may be more behind it."""
+    times = [*[0] * 20, *[9] * 60, *range(20, 25)]
+    orders = [order(n, time) for n, time in enumerate(times)]
+    rng, lock = Random(seed), Lock()
+
+    def answer(query: dict[str, str]) -> Answer:
+        with lock:
+            return page(in_any_order(orders, rng), query, always=rng.choice([3, 5, 8]))
+
+    serve(answer)
+    project.set(page_size=8, workers=8)
+
+    project.synchronise()
+
+    assert loaded(project) == keys(orders)
+
+
+@pytest.mark.parametrize("seed", [4, 7])
+def test_ties_in_any_order_on_pages_of_one_are_all_read(
+    project: Project, serve: Serve, seed: int
+) -> None:
+    """Such a page has no room for another beside the one that is to come again."""
+    orders = [order(n, 0 if n < 12 else 9) for n in range(24)]
+    rng = Random(seed)
+    serve(lambda query: page(in_any_order(orders, rng), query, always=rng.choice([1, 2, 3, 4])))
+
+    project.synchronise()
+
+    assert loaded(project) == keys(orders)
+
+
+def test_the_second_of_two_ties_is_read_where_a_page_holds_one(
+    project: Project, serve: Serve
+) -> None:
+    """The first one moves away, and the other comes in its place."""
+    orders = [order(0, 5), order(1, 5), order(2, 9)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "1":
+            orders[0] = order(0, 3000)
+        return page(sorted(orders, key=at), query, cap=1)
+
+    serve(answer)
+
+    project.synchronise()
+
+    assert loaded(project) == {0, 1, 2}
+
+
+def test_a_total_of_a_moment_before_is_still_a_total(project: Project, serve: Serve) -> None:
+    """It is counted before the page is read, and an order comes in between. An empty page by mistake, later
+    on, would then be the end of its window."""
+    orders, done = [order(n, n * 600) for n in range(60)], set[str]()
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query)
+        rows = len(found["orders"])
+        if "counted" not in done and 2 <= rows == found["total"]:
+            done.add("counted")
+            return found | {"total": rows - 1}
+        if "counted" in done and "empty" not in done and found["total"] == 6:
+            done.add("empty")
+            return found | {"orders": []}
+        return found
+
+    serve(answer)
+
+    project.synchronise()
+
+    assert done == {"counted", "empty"}
+    assert loaded(project) == keys(orders)
+
+
+@PAGINGS
+@TOTALS
+def test_an_order_that_goes_while_the_offset_is_tried_stops_no_run(
+    project: Project, serve: Serve, paging: str, total_path: str
+) -> None:
+    """Behind two of two there is nothing, whatever the offset counts."""
+    orders = [order(n, 0) for n in range(3)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "2" and len(orders) == 3:
+            del orders[0]
+        return page(orders, query, counts_page=True)
+
+    serve(answer)
+    project.set(total_path=total_path, paging=paging)
+
+    project.synchronise()
+
+    assert keys(orders) <= loaded(project)
+
+
+def test_a_day_of_which_there_is_ever_more_is_left_in_the_end(
+    project: Project, serve: Serve
+) -> None:
+    """Requests name days, and orders of today come in and change with every other request."""
+    orders: Orders = []
+    rng, seconds = Random(1), count()
+
+    def put(key: int) -> None:
+        orders[:] = [one for one in orders if one["order_id"] != key]
+        orders.append(order(key, next(seconds)))
+
+    for key in range(40):
+        put(key)
+
+    def answer(query: dict[str, str]) -> Answer:
+        asked = len(api.asked)
+        if asked % 16 == 0:
+            put(1000 + asked)
+        if asked % 4 == 1:
+            put(orders[rng.randrange(len(orders)) // 2]["order_id"])
+        return page(list(orders), query)
+
+    api = serve(answer)
+    project.set(cursor_format="%Y-%m-%d", page_size=8)
+
+    project.synchronise()
+
+    assert set(range(40)) <= loaded(project)
+
+
+def test_orders_without_an_id_among_ties_in_any_order_end_no_run(
+    project: Project, serve: Serve
+) -> None:
+    """They are told apart by their place, which is another one each time."""
+    orders = [order(n, 0, note=n) for n in range(60)] + [order(900, 9)]
+    for one in orders[:3]:
+        del one["order_id"]
+    rng, lock = Random(0), Lock()
+
+    def answer(query: dict[str, str]) -> Answer:
+        with lock:
+            return page(in_any_order(orders, rng), query)
+
+    serve(answer)
+    project.set(page_size=20)
+
+    result = project.synchronise()
+
+    assert loaded(project) == keys(orders[3:])
+    assert result.rejected == 3
+
+
+def test_an_empty_page_among_ties_in_any_order_is_asked_for_again(
+    project: Project, serve: Serve
+) -> None:
+    """However often the timestamp had to be read before."""
+    orders = [order(n, 0) for n in range(60)] + [order(100, 9)]
+    rng = Random(3)
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(in_any_order(orders, rng), query)
+        return found | {"orders": []} if len(api.asked) == 150 else found
+
+    api = serve(answer)
+
+    project.synchronise()
+
+    assert loaded(project) == keys(orders)
+
+
+@PAGINGS
+def test_empty_pages_far_apart_neither_stop_a_run_nor_begin_it_anew(
+    project: Project, serve: Serve, paging: str
+) -> None:
+    """One in eight is empty by mistake, and the same page is there when it is asked for again."""
+    orders = [order(n, 0) for n in range(200)] + [order(500, 9)]
+    empty: list[str] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query)
+        is_new = found["orders"] and query["offset"] != "0" and query["offset"] not in empty
+        if is_new and len(api.asked) % 8 == 0:
+            empty.append(query["offset"])
+            return found | {"orders": []}
+        return found
+
+    api = serve(answer)
+    project.set(paging=paging)
+
+    project.synchronise()
+
+    assert len(empty) > 3
+    assert loaded(project) == keys(orders)
+    for offset in empty:
+        assert sum(query["offset"] == offset for query in api.asked) == 2
+
+
+@TOTALS
+def test_a_start_that_was_taken_for_excluded_because_of_another_copy(
+    project: Project, serve: Serve, total_path: str
+) -> None:
+    """In one copy of the data an order has moved, in the other not yet; the two answer in turns."""
+    old = [order(n, n * 3600) for n in range(8)]
+    new = [one for one in old if one["order_id"] != 3] + [order(3, 50_000)]
+    api = serve(lambda query: page(old if len(api.asked) in (1, 3) else new, query))
+    project.set(total_path=total_path, params={"modified_since": "{start}"})
+
+    project.synchronise()
+
+    assert loaded(project) == keys(old)
