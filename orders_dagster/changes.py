@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dlt.sources.helpers.rest_client.client import RESTClient
 
@@ -22,7 +22,8 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
 
     A few and not one, since one that cannot be merged stays newer than every watermark.
 
-    Returns: the newest modification date among them, or None if there is none.
+    Returns: the newest modification date among them, or None if there is none. One that is later than now
+        only if there is no other: it stays newer than every watermark, and would hide those that change.
 
     Raises:
         SettingsError: the API cannot be asked with these settings.
@@ -53,4 +54,5 @@ def newest_change_after(settings: OrdersSettings, watermark: datetime | None) ->
         except UnreadableTime:
             continue
     newer = [time for time in times if watermark is None or time > watermark]
-    return max(newer, default=None)
+    now = datetime.now(UTC)
+    return max([time for time in newer if time <= now] or newer, default=None)

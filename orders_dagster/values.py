@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 Column = tuple[str, str]
@@ -28,6 +28,8 @@ _TEXTUAL = ("text", "json")
 _SCALE = 9
 _DIGITS_BEFORE_POINT = 29
 _LARGEST_INTEGER = 2**63 - 1
+_FINEST = Decimal(1).scaleb(-_SCALE)
+_EXACTLY = Context(prec=_DIGITS_BEFORE_POINT + _SCALE, traps=[Inexact, InvalidOperation])
 
 # A date with a time of day; more than six digits of a second would be cut, so such a text stays text.
 _TIMESTAMP = re.compile(
@@ -96,7 +98,7 @@ def kind_of(value: Any) -> tuple[str | None, Any]:
     if isinstance(value, int):
         return ("bigint" if fits_integer(value) else None), value
     if isinstance(value, Decimal):
-        return ("decimal" if fits_decimal(value) else None), value
+        return ("decimal", _without_zeros(value)) if fits_decimal(value) else (None, value)
     raise TypeError(type(value).__name__)
 
 
@@ -116,6 +118,14 @@ def fits_decimal(value: Decimal) -> bool:
     _, digits, exponent = value.as_tuple()
     finer = -_SCALE - int(exponent)
     return finer <= 0 or not any(digits[-finer:])  # 1.50 with more zeros is still 1.5
+
+
+def _without_zeros(value: Decimal) -> Decimal:
+    """A number that the column holds, without the zeros behind its last digit: Arrow takes 38 digits."""
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -_SCALE:
+        return value.quantize(_FINEST, context=_EXACTLY)
+    return value
 
 
 def fits_integer(value: int) -> bool:

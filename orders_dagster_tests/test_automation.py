@@ -129,6 +129,20 @@ def test_an_order_dated_in_the_future_does_not_start_a_run_each_minute(
     assert sensor.request().run_key == first.run_key
 
 
+def test_an_order_dated_in_the_future_hides_no_change_from_the_sensor(
+    shop: OpenShop, sensor: Sensor
+) -> None:
+    """Dagster starts one run for a key, and the newest date would be that order's until then."""
+    store = shop(orders=5)
+    store.put({"order_id": "F", "last_modified_date": "2099-01-01T00:00:00Z", "items": []})
+    run_job(sensor.instance)
+    known = sensor.request().run_key
+
+    store.change(modify=1)
+
+    assert sensor.request().run_key != known
+
+
 def test_the_sensor_does_not_open_the_warehouse(
     project: Project, shop: OpenShop, sensor: Sensor
 ) -> None:

@@ -352,6 +352,8 @@ def test_a_number_its_column_cannot_hold_is_kept_as_text_beside_it(value: Any, t
         -(2**63) + 1,
         Decimal("0.123456789"),
         Decimal("90000000000000000000000000000.123456789"),
+        Decimal("90000000000000000000000000000.12345678900"),
+        Decimal("19.99").quantize(Decimal("1E-38"), context=Context(prec=60)),
         Decimal("1E+28"),
     ],
 )
