@@ -200,22 +200,30 @@ def without_values(text: str) -> str:
 
 
 @contextmanager
-def no_values_in_logs(logger: str) -> Iterator[None]:
-    """What a library logs of errors and warnings, without what it quotes and without stacks."""
+def no_values_in_logs(*loggers: str) -> Iterator[None]:
+    """What libraries log, without the parameters of addresses, which may be keys; errors and warnings also
+    without what they quote, and without stacks."""
 
     def blank(record: logging.LogRecord) -> bool:
+        text = _LOGIN.sub("//", _PARAMETERS.sub("", record.getMessage()))
         if record.levelno >= logging.WARNING:
-            record.msg, record.args = without_values(record.getMessage()), None
+            text = without_values(text)
             record.exc_info = record.exc_text = record.stack_info = None
+        record.msg, record.args = text, None
         return True
 
-    logging.getLogger(logger).addFilter(blank)
+    for logger in loggers:
+        logging.getLogger(logger).addFilter(blank)
     try:
         yield
     finally:
-        logging.getLogger(logger).removeFilter(blank)
+        for logger in loggers:
+            logging.getLogger(logger).removeFilter(blank)
 
 
+# `?a=b&c=d` of an address, and the arguments that dlt lists behind one.
+_PARAMETERS = re.compile(r"\?[^\s'\")]*| with params=.*", re.DOTALL)
+_LOGIN = re.compile(r"//[^/\s@]+@")
 _QUOTED = re.compile("""(['"]).*(['"])|(['"]).*""", re.DOTALL)
 
 

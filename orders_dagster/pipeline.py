@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dlt
+from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.before import look, state, watermark
 from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
 from orders_dagster.cursor import step_of
-from orders_dagster.destination import file_format, orders_pipeline, where
+from orders_dagster.destination import check_file, file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
     OrdersError,
@@ -46,6 +47,7 @@ from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
 
 LATEST = datetime.max.replace(tzinfo=UTC)
+LOGGERS = ("dlt", "urllib3.connection", "urllib3.connectionpool")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def synchronise(
     try:
         with (
             orders_pipeline(settings.warehouse_wait_seconds, log) as pipeline,
-            no_values_in_logs("dlt"),
+            no_values_in_logs(*LOGGERS),
             _collecting_seldom(),
         ):
             run = _Run(pipeline, settings, log, span)
@@ -124,6 +126,9 @@ def synchronise(
             raise
         *_, reason = causes(error)
         raise found or WarehouseRefused(step=error.step, reason=reason) from None
+    except DatabaseException as error:  # beside dlt's steps: where a column becomes decimal, say
+        *_, reason = causes(error)
+        raise WarehouseRefused(step="load", reason=reason) from None
     except Exception as error:
         if isinstance(error, OrdersError) or not is_disk_full(error):
             raise
@@ -149,6 +154,7 @@ class _Run:
         self._log = log
         started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
         self._client = pipeline.sql_client()
+        check_file(pipeline, self._client)
         self._capabilities = self._client.capabilities
         self._naming = naming_for(self._capabilities)
         with self._warehouse() as warehouse:

@@ -17,8 +17,8 @@ from orders_dagster import warehouse
 from orders_dagster.assets import ORDERS_KEY, orders_assets
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.doctor.resolved import resolved_of_dlt
-from orders_dagster.doctor.storage import Storage
-from orders_dagster.errors import WarehouseBusy, WarehouseRefused
+from orders_dagster.doctor.storage import Storage, opened, reached
+from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
@@ -329,3 +329,65 @@ def test_what_dlt_changes_of_what_a_destination_can_do_stays_with_it() -> None:
 
             assert again.preferred_loader_file_format == "insert_values"
             assert again.supported_loader_file_formats == before != []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ecommerce.duckdb",
+        "Ecommerce.v2.db",
+        "ecommerce_staging.duckdb",
+        "information_schema.duckdb",
+    ],
+)
+def test_a_file_that_is_called_as_the_dataset_is_named(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """DuckDB calls the database by its file, and finds each table's name ambiguous."""
+    shop(orders=5)
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(project.directory / name))
+
+    with pytest.raises(SettingsError, match=f"{name} is called as a schema.*dataset_name"):
+        project.synchronise()
+    with opened() as storage:
+        finding = reached(storage)
+
+    assert "is called as a schema" in finding.message
+    assert finding.settings == ("destination.duckdb.credentials",)
+    assert not (project.directory / name).exists()
+
+
+def test_a_file_among_dlts_working_files_is_named_and_not_removed(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are removed at the start of each run, and `:pipeline:` is dlt's own place for a database."""
+    shop(orders=5)
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", ":pipeline:")
+
+    with pytest.raises(SettingsError, match="among dlt's working files"):
+        project.synchronise()
+    file = project.directory / "dlt" / "pipelines" / "orders" / "orders.duckdb"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"of a pipeline that ran before")
+    with pytest.raises(SettingsError, match="among dlt's working files"):
+        project.synchronise()
+
+    assert file.exists()
+
+
+def test_an_index_that_keeps_a_column_from_becoming_decimal_is_an_error_in_words(
+    project: Project, shop: OpenShop
+) -> None:
+    """DuckDB refuses to alter a table that an index depends on, outside of dlt's steps."""
+    store = shop(orders=0)
+    store.put({"order_id": "A", "total": 10, "items": []})
+    project.synchronise()
+    project.execute("CREATE INDEX mine ON ecommerce.orders (order_id)")
+    store.put({"order_id": "A", "total": 10.5, "items": []})
+
+    with pytest.raises(WarehouseRefused, match="failed to load the orders: DependencyException"):
+        project.synchronise()
+    project.execute("DROP INDEX ecommerce.mine")
+    project.synchronise()
+
+    assert project.query("SELECT total FROM ecommerce.orders") == [(Decimal("10.5"),)]

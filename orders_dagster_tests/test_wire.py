@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -362,3 +363,24 @@ def test_a_redirect_may_write_out_the_port_that_is_meant(
     session = connect(read_settings(), Traffic()).session
 
     assert session.get_redirect_target(answer) == target
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_no_log_of_a_library_shows_a_key_of_an_address(
+    project: Project, serve: Serve, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """dlt and urllib3 log the addresses they ask for, as soon as somebody wants to see more."""
+    serve(lambda query: {"orders": [], "total": 0})
+    project.set(
+        auth__type="api_key", auth__api_key="k3y", auth__name="shopkey", auth__location="query"
+    )
+    dlt = logging.getLogger("dlt")
+    dlt.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(level), caplog.at_level(level, "dlt"):
+            project.synchronise()
+    finally:
+        dlt.removeHandler(caplog.handler)
+
+    assert "/v1/orders" in caplog.text
+    assert "k3y" not in caplog.text
