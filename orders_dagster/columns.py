@@ -23,8 +23,12 @@ WIDENING = ("duckdb", "motherduck", "postgres")
 column that exists already gets a variant column beside it: nothing is lost, but sums need both."""
 
 
+LONGEST_NAME = 200
+"""A table's name is a part of that of its files, which is 255 bytes at most."""
+
+
 def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Naming:
-    """dlt's naming convention, with names as long as the destination takes them."""
+    """dlt's naming convention, with names as long as the destination and a file's name take them."""
     convention = type(dlt.Schema(ORDERS).naming)
     longest = [
         length
@@ -34,7 +38,7 @@ def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Na
         )
         if length
     ]
-    naming = convention(min(longest)) if longest else convention()
+    naming = convention(min([*longest, LONGEST_NAME]))
 
     def join(*names: str) -> str:
         # Shortened, a name is another one to dlt if the hash in it begins with a digit.

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 
 import dlt
 from dlt.destinations.exceptions import DatabaseException
@@ -193,7 +196,8 @@ class _Run:
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
         is_rebuilt = bool(self._before.gone) and not self._loads
-        with _timed() as seconds:
+        stop = self._reading.connection.session.stop
+        with _timed() as seconds, _stopping_on_signals(stop):
             self._pipeline.extract(
                 orders_source(self._reading),
                 loader_file_format=file_format(self._capabilities),
@@ -319,6 +323,33 @@ def _collecting_seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+class _Cancelled(Exception):
+    """What threads end with that nobody waits for."""
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[Exception], None]) -> Iterator[None]:
+    """Who cancels a run does not wait for its threads, as dlt does: one that was told to come back in five
+    minutes would be waited for, and would ask again."""
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def cancelled(number: int, frame: FrameType | None) -> None:
+        stop(_Cancelled("the process was told to end"))
+        before[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # signals are for no other
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):  # else the process ends at once, or is not to end
+                before[number] = handler
+                signal.signal(number, cancelled)
+    try:
+        yield
+    finally:
+        for restored, handler_before in before.items():
+            signal.signal(restored, handler_before)
 
 
 @contextmanager

@@ -1089,3 +1089,54 @@ def test_one_order_beyond_all_bounds_does_not_stop_the_others(
         ("the order is nested more than 60 levels deep",)
     ]
     assert project.scalar("SELECT max(length(big__v_text)) FROM ecommerce.orders") == 4201
+
+
+def test_a_tree_whose_tables_have_longer_names_than_files_is_loaded(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """A table is called by all lists it is in, and its files by the table."""
+    tree: dict[str, Any] = {"id": 0}
+    for n in range(1, 17):
+        tree = {"id": n, "sub_categories": [tree]}
+    orders = [order(1, 1), order(2, 2, category=tree)]
+    serve(lambda query: page(orders, query))
+
+    project.synchronise()
+
+    tables = project.query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'ecommerce'")
+    ids = [
+        project.scalar(f'SELECT id FROM ecommerce."{name}"')
+        for (name,) in tables
+        if "sub_categories" in name
+    ]
+    assert sorted(ids) == list(range(16))
+
+
+def test_a_first_page_of_orders_without_a_date_is_a_page(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Those that were never modified, whose date is null: they are rejected, and the others load."""
+    never = [order(100 + n, 0, last_modified_date=None) for n in range(6)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        first, limit = int(query["offset"]), int(query["limit"])
+        found = never + ONE_PER_SECOND
+        return {"orders": found[first : first + limit], "total": len(found)}
+
+    serve(answer)
+    project.set(paging="offset")
+
+    result = project.synchronise()
+
+    assert loaded(project) == set(range(20))
+    assert result.rejected == 6
+
+
+def test_an_order_without_an_id_is_rejected_also_if_it_is_the_only_one_of_its_page(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """With `orders[*]` as the selector, it was taken for something that is no list."""
+    serve(lambda query: page([order(1, 1) | {"order_id": None}], query))
+    project.set(data_selector="orders[*]")
+
+    assert project.synchronise().rejected == 1

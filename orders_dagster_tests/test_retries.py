@@ -7,6 +7,9 @@ is either what the server has noted, and only held against the least that was pr
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -23,7 +26,7 @@ from orders_dagster.errors import ApiRefused, ApiUnavailable, CredentialsRefused
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.scenarios import LIMIT_SECONDS, page, plain_orders
 from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
-from orders_dagster_tests.world import Project, Shop, expected
+from orders_dagster_tests.world import RUN, Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
 Serve = Callable[[Answering], Api]
@@ -266,3 +269,24 @@ def test_a_run_of_dagster_does_not_multiply_the_retries(
 
     assert not result.success
     assert asked_for_orders(store) == ATTEMPTS
+
+
+def test_a_run_that_is_cancelled_waits_for_nobody(serve: Serve) -> None:
+    """dlt waits for its threads, each of which would wait as long as the API has said, and ask again."""
+    refused = Event()
+
+    def answer(_: dict[str, str]) -> Answer:
+        refused.set()
+        return Refusal(429, {"Retry-After": "200"})
+
+    api = serve(answer)
+    with subprocess.Popen([sys.executable, "-c", RUN], stderr=subprocess.PIPE, text=True) as run:
+        try:
+            assert refused.wait(60)
+            run.send_signal(signal.SIGINT)
+            _, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
+
+    assert "KeyboardInterrupt" in said
+    assert len(api.asked) == 1

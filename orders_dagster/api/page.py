@@ -100,18 +100,19 @@ class PageShape:
         """Whether an answer is a page of orders.
 
         Raises:
-            ResponseNotUnderstood: nothing at the selector, no list, or orders without an id.
+            ResponseNotUnderstood: nothing at the selector, no list, or orders without such fields as an id.
         """
         if not rows or not any(isinstance(row, dict) for row in rows):
             self._check_selector(response)
         if len(rows) == 1:
             self._check_is_list(response, rows[0])
         if is_first and len(rows) > 1:
-            for setting, path in (
-                ("primary_key", self.primary_key),
-                ("cursor_path", self.cursor_path),
+            # Orders that were never modified come first in many a sort; but a page without ids is none.
+            for setting, path, is_there in (
+                ("primary_key", self.primary_key, _has_value),
+                ("cursor_path", self.cursor_path, _has_field),
             ):
-                if all(value_at(row, path) is None for row in rows):
+                if not any(is_there(row, path) for row in rows):
                     raise self.not_understood(
                         response,
                         f"none of its {len(rows)} orders has a {path!r}; the first is {shape(rows[0])}",
@@ -143,6 +144,8 @@ class PageShape:
         """One order may come without its list; an object that has no order's id is something else."""
         if not isinstance(row, dict) or value_at(row, self.primary_key) is not None:
             return
+        if "[*]" in self.data_selector:  # what it finds are elements of a list
+            return
         found = jsonpath.find_values(self.data_selector, response.json())
         if len(found) == 1 and found[0] is row:
             raise self.not_understood(
@@ -150,6 +153,18 @@ class PageShape:
                 f"there is {shape(row)} at {self.data_selector!r}, no list",
                 "sources.orders.data_selector",
             )
+
+
+def _has_value(row: Any, path: str) -> bool:
+    return value_at(row, path) is not None
+
+
+def _has_field(row: Any, path: str) -> bool:
+    """Whether an order has a field, be it null, or an object of its path that is."""
+    parent, _, name = path.removeprefix("$.").partition(".")
+    if not (isinstance(row, dict) and parent in row):
+        return False
+    return not name or row[parent] is None or _has_field(row[parent], name)
 
 
 FIELD = re.compile(r"(?!.*\d{3})[\w-]{1,40}")
