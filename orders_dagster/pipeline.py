@@ -129,13 +129,15 @@ def synchronise(
             raise
         *_, reason = causes(error)
         raise found or WarehouseRefused(step=error.step, reason=reason) from None
-    except DatabaseException as error:  # beside dlt's steps: where a column becomes decimal, say
+    except OrdersError:
+        raise
+    except Exception as error:  # beside dlt's steps: where a column becomes decimal, say
+        if is_disk_full(error):
+            raise DiskFull(step="load") from None
+        if not isinstance(error, DatabaseException):
+            raise
         *_, reason = causes(error)
         raise WarehouseRefused(step="load", reason=reason) from None
-    except Exception as error:
-        if isinstance(error, OrdersError) or not is_disk_full(error):
-            raise
-        raise DiskFull(step="load") from None
 
 
 class _Run:

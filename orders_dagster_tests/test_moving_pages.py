@@ -80,6 +80,23 @@ def test_an_offset_that_is_ignored_is_noticed_where_pages_are_capped(
         project.synchronise()
 
 
+@TOTALS
+@pytest.mark.parametrize("older", [0, 1])
+def test_a_bulk_change_is_read_from_an_api_that_gives_all_on_one_page(
+    project: Project, serve: Serve, total_path: str, older: int
+) -> None:
+    """Many a small API has no paging: the page that comes again is all there is, also in a run that reads
+    nothing but these."""
+    orders = [order(n, 0) for n in range(older)] + [order(10 + n, 9) for n in range(30)]
+    serve(lambda query: page(orders, query, always=100, ignores_offset=True))
+    project.set(page_size=200, total_path=total_path)
+    project.synchronise()
+
+    project.synchronise()
+
+    assert loaded(project) == keys(orders)
+
+
 @PAGINGS
 @TOTALS
 def test_an_offset_that_is_ignored_is_noticed_where_no_page_is_like_another(

@@ -34,6 +34,7 @@ class PageShape:
         undated_leads: how often a page of orders without a date came before one with dates.
         ignores_offset: set when the API answers each offset with the same page.
         largest_page: how many orders the largest page so far held.
+        may_be_capped: set when another page has been as large: more the server may not give.
         offset_is_trusted: set when it has been seen to skip orders, not pages.
         total_is_trusted: set when it has been seen to be more than the size of a page.
     """
@@ -52,6 +53,8 @@ class PageShape:
     undated_leads: int = 0
     ignores_offset: bool = False
     largest_page: int = 0
+    may_be_capped: bool = False
+    _on_largest: frozenset[str] = frozenset()
     offset_is_trusted: bool = False
 
     @classmethod
@@ -90,6 +93,14 @@ class PageShape:
                 'sources.orders.total_path ("" if the API reports no total)',
             )
         return int(value)
+
+    def note_size(self, keys: list[str]) -> None:
+        """Note how large a page is, given the ids of its orders."""
+        if len(keys) > self.largest_page:
+            self.largest_page, self.may_be_capped = len(keys), False
+            self._on_largest = frozenset(keys)
+        elif len(keys) == self.largest_page and self._on_largest != set(keys):
+            self.may_be_capped = True
 
     def trust(self, total: int | None, orders: int) -> None:
         """Note a total: more than the orders so far, it is no size of a page."""

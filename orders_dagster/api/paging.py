@@ -29,9 +29,9 @@ from orders_dagster.windows import Window, Windows
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
 
-MOST_TIMES_SEEN = 3
+MOST_TIMES_SEEN = 10
 """How many rows for each order there may be on the pages of one listing. Where each page has another order
-of rows, there are 1.6 on average."""
+of rows, there are 1.6 on average; some APIs list each version of an order."""
 
 TRIED_OFFSET = 2
 """What an offset is tried with before it is needed: as a page, the first or the second are none of it."""
@@ -143,8 +143,8 @@ class OrdersPaginator(BasePaginator):
             self.shape.reports_total = self.shape.total_is_trusted
             total = None
         self.windows.page(len(rows), total)
-        self.shape.largest_page = max(self.shape.largest_page, len(rows))
         keys = [str(value_at(row, self.shape.primary_key)) for row in rows]
+        self.shape.note_size(keys)
         if self._trial is not None:
             self._judge_offset(response, identities(keys, self._trial.offset))
             rows.clear()  # they are read at their place

@@ -288,9 +288,9 @@ class SeekPaginator(OrdersPaginator):
             return
         self._repeats = self._repeats + 1 if is_repeated else 0
         if self._repeats >= (1 if self.shape.ignores_offset else MOST_REPEATS):
-            is_full = len(rows) >= self.paging.page_size or (total is None and self._is_cut(rows))
-            if is_full or (total is not None and total > len(self._tied)):
-                raise self._offset_is_ignored(response)  # there may be more behind it, or there is
+            there_is_more = self.shape.total_is_trusted and (total or 0) > len(self._tied)
+            if there_is_more or self._may_be_cut(len(rows)):
+                raise self._offset_is_ignored(response)
             self.shape.ignores_offset = True
             self._leave_ties(total)
             return
@@ -456,9 +456,11 @@ class SeekPaginator(OrdersPaginator):
         start = read_time(self._start_text, self._format)
         return bool(times) and times[0] == start == floor(start, self._step)
 
-    def _is_cut(self, rows: list[Any]) -> bool:
-        """Whether a page may be cut off by a server that caps them: there was no larger one."""
-        return 2 < len(rows) >= self.shape.largest_page
+    def _may_be_cut(self, rows: int) -> bool:
+        """Whether a page is as large as was asked for, or, where nothing tells how many there are, as large
+        as the server may give."""
+        is_largest = self.shape.may_be_capped and rows >= self.shape.largest_page
+        return rows >= self.paging.page_size or (is_largest and not self.shape.total_is_trusted)
 
     def _trust_filter(self, times: list[datetime]) -> None:
         """A filter that reads dates in another time zone leaves out what is dated close to the start."""
