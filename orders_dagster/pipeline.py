@@ -13,7 +13,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,12 +39,12 @@ from orders_dagster.errors import (
 )
 from orders_dagster.places import ORDERS, path_of
 from orders_dagster.progress import Progress
-from orders_dagster.rows import Rows, Stored
+from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
-from orders_dagster.step import COLUMNS
-from orders_dagster.tables import Counts
+from orders_dagster.step import COLUMNS, Found
+from orders_dagster.tables import Counts, is_common
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -183,7 +183,7 @@ class _Run:
             started_at,
             self._rows,
             end=span.end if span else None,
-            stored_of=self._stored_of,
+            look_up=self._look_up,
             on_orders=self._progress.arrived,
         )
         self._progress.starts(self._reading.windows)
@@ -268,13 +268,20 @@ class _Run:
             after = Counts(warehouse, self._settings)
             return after.rows(), after.loaded_by(self._loads), after.newest()
 
-    def _stored_of(self, keys: Iterable[int | str]) -> dict[int | str, Stored]:
-        """Those of some orders that are in the warehouse."""
+    def _look_up(self, keys: Iterable[int | str], held: Mapping[str, int], orders: int) -> Found:
+        """Those of some orders that are in the warehouse, and who has the lists of some tables: of those
+        that would be taken for emptied by somebody, if they were empty."""
         asked = list(keys)
-        if not asked:
-            return {}
+        lists = [name for name, count in held.items() if is_common(count, self._before.rows)]
+        if not (asked or lists):
+            return Found({}, {})
         with self._warehouse() as warehouse:
-            return Counts(warehouse, self._settings).stored(asked, self._loads)
+            counts = Counts(warehouse, self._settings)
+            holders = {name: counts.holders(name, orders) for name in lists}
+            return Found(
+                counts.stored(asked, self._loads),
+                {name: found for name, found in holders.items() if found is not None},
+            )
 
     def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""

@@ -187,6 +187,11 @@ class Rows:
                 self.not_loaded.add(key)
         return Made(made.batches, made.rejected)
 
+    @property
+    def in_load(self) -> frozenset[int | str]:
+        """The keys of the orders of this load; none in a first one, before which there is nothing."""
+        return frozenset(self.read_again) | self._changed
+
     def hold_against(self, stored: Mapping[int | str, Stored]) -> dict[int | str, datetime]:
         """Count the orders that are in the tables in the version that was read again, and begin anew.
 

@@ -31,7 +31,7 @@ from orders_dagster.personal import PersonalData
 from orders_dagster.places import ORDERS
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.step import Step, StoredOf
+from orders_dagster.step import Found, LookUp, Step
 from orders_dagster.windows import Windows, WindowSize
 
 WINDOWS = "windows"
@@ -46,7 +46,7 @@ class Reading:
         started_at: when the run started, UTC; the watermark never passes that.
         rows: what turns orders into rows.
         end: where it ends, UTC, if it is only a span that is read again: the watermark stays where it is.
-        stored_of: those of some orders that are in the warehouse, by the key.
+        look_up: asks the warehouse, before a load.
         on_orders: called with the number of orders that have arrived, in the thread that extracts.
     """
 
@@ -55,7 +55,7 @@ class Reading:
     started_at: datetime
     rows: Rows
     end: datetime | None = None
-    stored_of: StoredOf = lambda keys: {}
+    look_up: LookUp = lambda keys, lists, orders: Found({}, {})
     on_orders: Callable[[int], None] = lambda orders: None
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ def orders_source(reading: Reading) -> DltSource:
         reading.personal,
         windows,
         reading.started_at if reading.end is None else None,
-        reading.stored_of,
+        reading.look_up,
         reading.on_orders,
     )
     config: dict[str, Any] = {

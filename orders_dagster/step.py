@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dlt
 from dlt.common.configuration.container import Container
@@ -32,7 +32,22 @@ WATERMARK = "watermark"
 COLUMNS = "columns"
 IN_LISTS = "in_lists"
 
-StoredOf = Callable[[Iterable[int | str]], dict[int | str, Stored]]
+
+class Found(NamedTuple):
+    """What is in the warehouse before a load.
+
+    Attributes:
+        stored: those of the orders that were asked for, by the key.
+        holders: the keys of the orders with elements in a table of lists, by the table; without the tables
+            that hold too many for this load to empty them.
+    """
+
+    stored: dict[int | str, Stored]
+    holders: dict[str, set[int | str]]
+
+
+LookUp = Callable[[Iterable[int | str], Mapping[str, int], int], Found]
+"""Given the keys of orders, how many lists some tables have held, and how many orders the load has."""
 
 
 class Step:
@@ -41,7 +56,7 @@ class Step:
     Args:
         personal: covers what is personal in the orders, before anything is made of them.
         started_at: the time the watermark never passes, UTC; None for a run that does not move it.
-        stored_of: those of some orders that are in the warehouse, by the key.
+        look_up: asks the warehouse, before the load.
         on_orders: called with the number of orders that have arrived.
     """
 
@@ -51,16 +66,17 @@ class Step:
         personal: PersonalData,
         windows: Windows,
         started_at: datetime | None,
-        stored_of: StoredOf,
+        look_up: LookUp,
         on_orders: Callable[[int], None],
     ) -> None:
         self._rows = rows
         self._personal = personal
         self._windows = windows
         self._started_at = started_at
-        self._stored_of = stored_of
+        self._look_up = look_up
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
+        self._filled: set[str] = set()  # the tables there are rows for
         self._is_finished = False
 
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
@@ -72,6 +88,7 @@ class Step:
         if made.batches:
             self._files = self._files or _load_files()
             self._files.write(made.batches)
+            self._filled.update(batch.table.name for batch in made.batches)
         self._windows.arrived()
         self._on_orders(len(orders))
 
@@ -82,20 +99,33 @@ class Step:
         data may show it, and so may a replay beside another run.
         """
         self._is_finished = True
-        if self._files is not None:
-            self._files.close()
-            newer = self._rows.hold_against(self._stored_of(self._rows.read_again))
-            if newer:
-                self._files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         state = dlt.current.resource_state(ORDERS)
         # Of each table the larger number.
-        state[IN_LISTS] = dict(Counter(state.get(IN_LISTS, {})) | self._rows.in_lists)
+        known: Counter[str] = Counter(state.get(IN_LISTS, {}))
+        in_lists = known | self._rows.in_lists
+        if self._files is not None:
+            self._files.close()
+            for name in self._emptied(self._files, in_lists):
+                in_lists[name] = self._rows.in_lists[name] = 0
+        state[IN_LISTS] = dict(+in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
         if self._rows.newest is not None and self._started_at is not None:
             unread_from = self._windows.unread_from or self._started_at
             read_until = min(self._rows.newest, self._started_at, unread_from)
             state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))
+
+    def _emptied(self, files: LoadFiles, in_lists: Counter[str]) -> list[str]:
+        """Drop what is older than in the warehouse. Returns the tables of lists that hold nothing after
+        this load, since no order has such a list any more: nobody else will have emptied them."""
+        keys = self._rows.in_load
+        unfilled = {name: held for name, held in in_lists.items() if name not in self._filled}
+        found = self._look_up(self._rows.read_again, unfilled, len(keys))
+        newer = self._rows.hold_against(found.stored)
+        if newer:
+            files.drop(self._rows.key_column, self._rows.cursor_column, newer)
+        replaced = keys - newer.keys()
+        return [name for name, holders in found.holders.items() if holders <= replaced]
 
 
 def rejected_row(rejected: Rejected, primary_key: str) -> Any:

@@ -67,7 +67,16 @@ def emptied(rows: Mapping[str, int], in_lists: Mapping[str, int], orders: int) -
             become empty by changes in the shop.
         orders: how many there are.
     """
-    return [name for name, held in in_lists.items() if rows.get(name) == 0 < orders <= held * 10]
+    return [
+        name
+        for name, held in in_lists.items()
+        if rows.get(name) == 0 < orders and is_common(held, orders)
+    ]
+
+
+def is_common(lists: int, orders: int) -> bool:
+    """Whether there is a list for one in ten orders, or has been."""
+    return orders <= lists * 10
 
 
 def lists_in(
@@ -79,7 +88,7 @@ def lists_in(
     return {
         name: int(warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(name)} {first}"))
         for name, count in rows.items()
-        if in_lists.get(name, 0) * 10 < orders <= count * 10
+        if is_common(count, orders) and not is_common(in_lists.get(name, 0), orders)
     }
 
 
@@ -121,6 +130,9 @@ def _own_of(schema: dlt.Schema) -> tuple[str, str]:
     """The tables without which dlt knows neither the watermark nor what was loaded completely."""
     return schema.state_table_name, schema.loads_table_name
 
+
+MOST_ELEMENTS = 100
+"""In a list, on average: of a table with more rows for each order of a load, not all can be of those."""
 
 KEYS_TOGETHER = 1000
 """In one query; some warehouses take no more than 2,100 arguments."""
@@ -298,6 +310,20 @@ class Counts:
                 if time is not None
             }
         return found
+
+    def holders(self, table: str, orders: int) -> set[int | str] | None:
+        """The keys of the orders that have elements in a table of lists; None if they must be more than so
+        many orders."""
+        name, column = self._warehouse.name(table), self._warehouse.column
+        if not self._exists or not self._warehouse.columns(table):
+            return set()
+        if int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {name}")) > MOST_ELEMENTS * orders:
+            return None
+        found = self._warehouse.query(
+            f"SELECT {self._key} FROM {self._orders} WHERE {column('_dlt_id')} IN "
+            f"(SELECT {column('_dlt_root_id')} FROM {name})"
+        )
+        return {key for (key,) in found}
 
     def _count(self, where: str = "", *args: Any) -> int:
         return int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {self._orders} {where}", *args))

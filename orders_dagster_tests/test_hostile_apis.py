@@ -707,7 +707,7 @@ def test_rows_that_cannot_be_made_let_nobody_send_any_more(
         reading.personal,
         reading.windows,
         reading.started_at,
-        reading.stored_of,
+        reading.look_up,
         reading.on_orders,
     )
     no_list: Any = 5

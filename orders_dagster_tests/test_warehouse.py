@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import dlt
 import pytest
@@ -285,6 +286,39 @@ def test_a_list_that_few_orders_had_may_become_empty(project: Project, shop: Ope
 
     assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 0
     assert project.synchronise().was_gone == ()
+
+
+@pytest.mark.parametrize("checkpoint", [50_000, 2])
+def test_a_list_that_many_orders_had_may_become_empty_by_their_changes(
+    project: Project, shop: OpenShop, checkpoint: int
+) -> None:
+    """Returns that are closed, one after the other: orders that the shop has deleted stay. A list that
+    somebody empties afterwards is filled again."""
+    store = shop(orders=0)
+    start = datetime.now(UTC) - timedelta(hours=1)
+
+    def put(key: int, second: int, **lists: Any) -> None:
+        at = (start + timedelta(seconds=second)).isoformat()
+        store.put({"order_id": key, "last_modified_date": at} | lists)
+
+    for n in range(5):
+        put(n, n, returns=[{"n": 1}, {"n": 2}], tags=["new"])
+    project.set(checkpoint_orders=checkpoint, page_size=2)
+    project.synchronise()
+    for step, keys in enumerate([[3], [0, 2], [1]]):
+        for key in keys:
+            put(key, 10 + step, returns=[], tags=["new"])
+        assert project.synchronise().was_gone == ()
+    put(4, 20, returns=[], tags=["new"])
+    store.delete("3")
+
+    after = [project.synchronise().was_gone, project.synchronise().was_gone]
+    rows = project.scalar("SELECT count(*) FROM ecommerce.orders__returns")
+    project.execute("DELETE FROM ecommerce.orders__tags")
+
+    assert (after, rows) == ([(), ()], 0)
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 5
+    assert project.synchronise().was_gone == ("orders__tags",)
 
 
 def test_tables_that_a_killed_first_load_has_left_cut_no_value(
