@@ -24,10 +24,39 @@ from orders_dagster_tests.simulation.runs import Runner
 from orders_dagster_tests.simulation.scenario import MISHAPS, Scenario, scenario
 from orders_dagster_tests.simulation.shop import open_shop
 
-SEEDS = tuple(seed for seed in range(1, 30) if seed not in (10, 14, 20, 25, 26))
-"""Without those that cost as much as several others, and the 30: a hundred ties in a random order on pages
-of two, and repairs of such; 4, 11, 12 and 22 as well as `test_hostile_apis.py` are about such. `make
-simulate` plays them all."""
+SEEDS = (
+    *(
+        1,
+        2,
+        8,
+        11,
+        13,
+        15,
+        16,
+        19,
+        20,
+        21,
+        23,
+        24,
+        28,
+        36,
+        37,
+        38,
+        39,
+        40,
+        41,
+        42,
+        44,
+        45,
+        48,
+        49,
+        50,
+    ),
+    *(52, 54, 57, 58, 59, 61, 62, 64, 65, 66),
+)
+"""Of the first 66, those that take the least time, and one of each mishap. The others cost as much as
+several of these: a hundred ties in a random order on pages of two, which `test_moving_pages.py` is about,
+and repairs of such. `make simulate` plays them all."""
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +172,9 @@ def test_rows_that_belong_to_nothing_or_twice_to_something_are_seen(tmp_path: Pa
 
 def test_the_command_line_replays_one_seed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     """`make simulate SEED=n` is how a failure is looked at."""
-    assert main(["--seed", "2"]) == 0
+    assert main(["--seed", "8"]) == 0
 
     told = capsys.readouterr().out
-    assert "Scenario(seed=2" in told
+    assert "Scenario(seed=8" in told
     assert "request 1 token" in told
-    assert told.endswith("seed 2: the warehouse equals the shop\n")
+    assert told.endswith("seed 8: the warehouse equals the shop\n")
