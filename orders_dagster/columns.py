@@ -7,12 +7,13 @@ variant column (`total` and `total__v_decimal`), over which every sum is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import cache
 
 import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.normalizers.naming import NamingConvention
 
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.values import Column
@@ -23,12 +24,13 @@ WIDENING = ("duckdb", "motherduck", "postgres")
 column that exists already gets a variant column beside it: nothing is lost, but sums need both."""
 
 
-LONGEST_NAME = 200
+LONGEST_TABLE = 220
 """A table's name is a part of that of its files, which is 255 bytes at most."""
 
 
 def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Naming:
-    """dlt's naming convention, with names as long as the destination and a file's name take them."""
+    """dlt's naming convention, with names as long as the destination takes them, and files those of
+    tables."""
     convention = type(dlt.Schema(ORDERS).naming)
     longest = [
         length
@@ -38,17 +40,23 @@ def naming_for(capabilities: DestinationCapabilitiesContext | None = None) -> Na
         )
         if length
     ]
-    naming = convention(min([*longest, LONGEST_NAME]))
+    naming = convention(min(longest)) if longest else convention()
+    of_tables = convention(min([*longest, LONGEST_TABLE]))
 
-    def join(*names: str) -> str:
-        # Shortened, a name is another one to dlt if the hash in it begins with a digit.
-        name, joined = "", str(naming.shorten_fragments(*names))
-        while joined != name:
-            name, joined = joined, str(naming.normalize_path(joined))
-        return name
+    def joining(naming: NamingConvention) -> Callable[..., str]:
+        def join(*names: str) -> str:
+            # Shortened, a name is another one to dlt if the hash in it begins with a digit.
+            name, joined = "", str(naming.shorten_fragments(*names))
+            while joined != name:
+                name, joined = joined, str(naming.normalize_path(joined))
+            return name
+
+        return cache(join)
 
     return Naming(
-        identifier=cache(lambda name: str(naming.normalize_identifier(name))), join=cache(join)
+        identifier=cache(lambda name: str(naming.normalize_identifier(name))),
+        join=joining(naming),
+        table=joining(of_tables),
     )
 
 

@@ -131,11 +131,20 @@ def _remove(working: Path) -> None:
         SettingsError: there is a database in it, where dlt's `:pipeline:` has it.
     """
     if working.is_dir() and not working.is_symlink():
-        for file in working.glob("*.duckdb"):
-            raise _in_working_files(file)
+        for file in working.iterdir():
+            if _is_database(file):
+                raise _in_working_files(file)
         shutil.rmtree(working)
     else:
         working.unlink(missing_ok=True)
+
+
+def _is_database(file: Path) -> bool:
+    """Whether a file begins as DuckDB's do."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(12)[8:] == b"DUCK"
 
 
 def inert_pipeline() -> dlt.Pipeline:

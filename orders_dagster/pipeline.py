@@ -268,7 +268,7 @@ class _Run:
             after = Counts(warehouse, self._settings)
             return after.rows(), after.loaded_by(self._loads), after.newest()
 
-    def _look_up(self, keys: Iterable[int | str], held: Mapping[str, int], orders: int) -> Found:
+    def _look_up(self, keys: Iterable[int | str], held: Mapping[str, int]) -> Found:
         """Those of some orders that are in the warehouse, and who has the lists of some tables: of those
         that would be taken for emptied by somebody, if they were empty."""
         asked = list(keys)
@@ -277,11 +277,8 @@ class _Run:
             return Found({}, {})
         with self._warehouse() as warehouse:
             counts = Counts(warehouse, self._settings)
-            holders = {name: counts.holders(name, orders) for name in lists}
-            return Found(
-                counts.stored(asked, self._loads),
-                {name: found for name, found in holders.items() if found is not None},
-            )
+            holders = {name: counts.holders(name) for name in lists}
+            return Found(counts.stored(asked, self._loads), holders)
 
     def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""

@@ -50,11 +50,13 @@ class Naming:
 
     Attributes:
         identifier: the name of the column that a field's name becomes.
-        join: the name of a field inside objects, or of a list, from those of the levels.
+        join: the name of a field inside objects, from those of the levels.
+        table: the name of the table of a list, likewise.
     """
 
     identifier: Callable[[str], str] = str
     join: Callable[..., str] = lambda *names: "__".join(names)
+    table: Callable[..., str] = lambda *names: "__".join(names)
 
     def place(self, path: Path) -> tuple[str, str]:
         """The table and column of a field, as dlt's normalizer names them: a list is a table, a list in
@@ -67,7 +69,7 @@ class Naming:
                 names = []
             else:
                 names.append(self.identifier(part))
-        return self.join(*table), self.join(*names) if names else "value"
+        return self.table(*table), self.join(*names) if names else "value"
 
 
 def path_of(setting: str) -> Path:

@@ -55,7 +55,7 @@ class Reading:
     started_at: datetime
     rows: Rows
     end: datetime | None = None
-    look_up: LookUp = lambda keys, lists, orders: Found({}, {})
+    look_up: LookUp = lambda keys, held: Found({}, {})
     on_orders: Callable[[int], None] = lambda orders: None
 
     def __post_init__(self) -> None:

@@ -38,16 +38,16 @@ class Found(NamedTuple):
 
     Attributes:
         stored: those of the orders that were asked for, by the key.
-        holders: the keys of the orders with elements in a table of lists, by the table; without the tables
-            that hold too many for this load to empty them.
+        holders: the keys of the orders with elements in a table of lists, by the table; none where there
+            are too many for a load to empty it.
     """
 
     stored: dict[int | str, Stored]
     holders: dict[str, set[int | str]]
 
 
-LookUp = Callable[[Iterable[int | str], Mapping[str, int], int], Found]
-"""Given the keys of orders, how many lists some tables have held, and how many orders the load has."""
+LookUp = Callable[[Iterable[int | str], Mapping[str, int]], Found]
+"""Given the keys of orders, and how many lists some tables have held."""
 
 
 class Step:
@@ -120,12 +120,13 @@ class Step:
         this load, since no order has such a list any more: nobody else will have emptied them."""
         keys = self._rows.in_load
         unfilled = {name: held for name, held in in_lists.items() if name not in self._filled}
-        found = self._look_up(self._rows.read_again, unfilled, len(keys))
+        found = self._look_up(self._rows.read_again, unfilled)
         newer = self._rows.hold_against(found.stored)
         if newer:
             files.drop(self._rows.key_column, self._rows.cursor_column, newer)
         replaced = keys - newer.keys()
-        return [name for name, holders in found.holders.items() if holders <= replaced]
+        # One that is empty already was emptied by somebody, while this run was reading.
+        return [name for name, holders in found.holders.items() if holders and holders <= replaced]
 
 
 def rejected_row(rejected: Rejected, primary_key: str) -> Any:

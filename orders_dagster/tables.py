@@ -131,8 +131,8 @@ def _own_of(schema: dlt.Schema) -> tuple[str, str]:
     return schema.state_table_name, schema.loads_table_name
 
 
-MOST_ELEMENTS = 100
-"""In a list, on average: of a table with more rows for each order of a load, not all can be of those."""
+MOST_ROWS = 100_000
+"""A table of lists that holds more is not asked whose they are: no load will empty it."""
 
 KEYS_TOGETHER = 1000
 """In one query; some warehouses take no more than 2,100 arguments."""
@@ -311,14 +311,13 @@ class Counts:
             }
         return found
 
-    def holders(self, table: str, orders: int) -> set[int | str] | None:
-        """The keys of the orders that have elements in a table of lists; None if they must be more than so
-        many orders."""
+    def holders(self, table: str) -> set[int | str]:
+        """The keys of the orders that have elements in a table of lists; none if there are too many."""
         name, column = self._warehouse.name(table), self._warehouse.column
         if not self._exists or not self._warehouse.columns(table):
             return set()
-        if int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {name}")) > MOST_ELEMENTS * orders:
-            return None
+        if int(self._warehouse.scalar(f"SELECT COUNT(*) FROM {name}")) > MOST_ROWS:
+            return set()
         found = self._warehouse.query(
             f"SELECT {self._key} FROM {self._orders} WHERE {column('_dlt_id')} IN "
             f"(SELECT {column('_dlt_root_id')} FROM {name})"

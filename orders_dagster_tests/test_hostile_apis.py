@@ -1098,7 +1098,8 @@ def test_a_tree_whose_tables_have_longer_names_than_files_is_loaded(
     tree: dict[str, Any] = {"id": 0}
     for n in range(1, 17):
         tree = {"id": n, "sub_categories": [tree]}
-    orders = [order(1, 1), order(2, 2, category=tree)]
+    long = {"x" * 120: {"y" * 120: 7}}
+    orders = [order(1, 1, **long), order(2, 2, category=tree)]
     serve(lambda query: page(orders, query))
 
     project.synchronise()
@@ -1110,6 +1111,9 @@ def test_a_tree_whose_tables_have_longer_names_than_files_is_loaded(
         if "sub_categories" in name
     ]
     assert sorted(ids) == list(range(16))
+    assert "x" * 120 + "__" + "y" * 120 in project.columns(
+        "orders"
+    )  # a column is in no file's name
 
 
 def test_a_first_page_of_orders_without_a_date_is_a_page(

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import dlt
+import duckdb
 import pytest
 
 from orders_dagster import warehouse
@@ -22,6 +23,8 @@ from orders_dagster.doctor.storage import Storage, opened, reached
 from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
+from orders_dagster_tests.small_api import Answer, Answering, Api
+from orders_dagster_tests.test_hostile_apis import order, page
 from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
 
 OpenShop = Callable[..., Shop]
@@ -321,6 +324,47 @@ def test_a_list_that_many_orders_had_may_become_empty_by_their_changes(
     assert project.synchronise().was_gone == ("orders__tags",)
 
 
+def test_a_list_that_somebody_empties_while_a_run_reads_is_filled_again(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """The file is not locked until the load, and that load would take it for emptied by its orders."""
+    orders = [order(n, n, returns=[{"n": 1}]) for n in range(5)] + [order(9, 50)]
+    emptied: list[str] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        if len(orders) > 6 and not emptied:
+            emptied.append("returns")
+            project.execute("DELETE FROM ecommerce.orders__returns")
+        return page(orders, query)
+
+    serve(answer)
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders.append(order(50, 100))
+    project.synchronise()
+
+    assert project.synchronise().was_gone == ("orders__returns",)
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 5
+
+
+def test_a_long_list_that_the_last_order_had_may_become_empty(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """However many elements it has: it is the load of that order which empties it."""
+    orders = [order(n, n, events=[{"n": i} for i in range(150)]) for n in range(5)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    for n in range(4):
+        orders[n] = order(n, 100 + n, events=[])
+    project.synchronise()
+    orders[4] = order(4, 200, events=[])
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__events") == 0
+    assert project.synchronise().was_gone == ()
+
+
 def test_tables_that_a_killed_first_load_has_left_cut_no_value(
     project: Project, shop: OpenShop
 ) -> None:
@@ -402,7 +446,8 @@ def test_a_file_among_dlts_working_files_is_named_and_not_removed(
         project.synchronise()
     file = project.directory / "dlt" / "pipelines" / "orders" / "orders.duckdb"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(b"of a pipeline that ran before")
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE TABLE of_a_pipeline_that_ran_before (n INTEGER)")
     with pytest.raises(SettingsError, match="among dlt's working files"):
         project.synchronise()
 

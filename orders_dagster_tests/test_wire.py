@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from requests import Response
@@ -24,7 +25,7 @@ from orders_dagster.errors import (
 )
 from orders_dagster.local import free_port
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.small_api import Answering, Api
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -278,6 +279,24 @@ def test_an_api_key_in_the_address_is_not_shown(project: Project, shop: OpenShop
 def test_an_api_key_may_be_a_cookie(project: Project, serve: Serve) -> None:
     """dlt takes `cookie` for a location, and raises NotImplementedError at the first request."""
     api = serve(lambda query: {"orders": [], "total": 0})
+    project.set(
+        auth__type="api_key", auth__api_key="k3y", auth__name="shop", auth__location="cookie"
+    )
+
+    project.synchronise()
+
+    assert {headers.get("Cookie") for headers in api.headers} == {"shop=k3y"}
+
+
+def test_an_api_key_in_a_cookie_goes_along_with_a_redirect(project: Project, serve: Serve) -> None:
+    """requests makes that header anew, from the cookies that it knows."""
+
+    def answer(query: dict[str, str]) -> Answer:
+        if "again" in query:
+            return {"orders": [], "total": 0}
+        return Refusal(302, {"Location": "/v1/orders/?" + urlencode(query | {"again": "1"})})
+
+    api = serve(answer)
     project.set(
         auth__type="api_key", auth__api_key="k3y", auth__name="shop", auth__location="cookie"
     )

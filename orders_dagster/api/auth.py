@@ -99,9 +99,11 @@ class ApiKeyInCookie(APIKeyAuth):
     """An API key in a cookie, which dlt's class names as a location, and does not send."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        others = request.headers.get("Cookie")
-        own = f"{self.name}={self.api_key}"
-        request.headers["Cookie"] = f"{others}; {own}" if others else own
+        # Among those that requests keeps: what is only a header is gone after a redirect.
+        cookies = request._cookies  # type: ignore[attr-defined]
+        cookies.set(self.name, self.api_key)
+        request.headers.pop("Cookie", None)
+        request.prepare_cookies(cookies)
         return request
 
 

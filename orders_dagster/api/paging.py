@@ -29,7 +29,7 @@ from orders_dagster.windows import Window, Windows
 READ_AGAIN = 3
 """How often a page or a window that does not add up is read again before the run stops."""
 
-MOST_TIMES_SEEN = 10
+MOST_TIMES_SEEN = 50
 """How many rows for each order there may be on the pages of one listing. Where each page has another order
 of rows, there are 1.6 on average; some APIs list each version of an order."""
 
@@ -102,6 +102,7 @@ class OrdersPaginator(BasePaginator):
         self.offset = 0
         self._readings = 0
         self._empty_pages = 0
+        self._check_at = 0
         self._keys: list[str] = []
         self._held = ""
         self._trial: OffsetTrial | None = None
@@ -210,12 +211,16 @@ class OrdersPaginator(BasePaginator):
         url = self.shape.redact(response.url)
         return PagesDisagree(url=url, seen=seen, total=total, attempts=attempts)
 
-    def _check_offset(self, response: Response, seen: int) -> None:
-        """Whether pages at growing offsets go on to other orders, or show the same ones for ever."""
-        if self.offset > MOST_TIMES_SEEN * seen + 2 * self.paging.page_size:
+    def _check_offset(self, response: Response, seen: Seen) -> None:
+        """Whether pages at growing offsets go on to other orders, or show the same ones for ever. To count
+        the orders takes as long as to read pages, so the offset has to have doubled since."""
+        if self.offset < self._check_at:
+            return
+        self._check_at = 2 * self.offset
+        if self.offset > MOST_TIMES_SEEN * len(seen) + 2 * self.paging.page_size:
             raise self.shape.not_understood(
                 response,
-                f"the pages up to offset {self.offset} hold the same {seen} orders again and again",
+                f"the pages up to offset {self.offset} hold the same {len(seen)} orders again and again",
                 "sources.orders.offset_param",
             )
 
@@ -257,7 +262,7 @@ class OffsetPaginator(OrdersPaginator):
         is_all = self.shape.total_is_trusted and total is not None and self.offset >= total
         if rows and (is_full or not is_all):
             if not is_repeated:
-                self._check_offset(response, len(self._seen))
+                self._check_offset(response, self._seen)
             return
         if total is not None and len(self._seen) < total:
             if not rows and self.offset < total:

@@ -197,12 +197,12 @@ class SeekPaginator(OrdersPaginator):
             else:
                 self._has_next_page = False
             return
-        if self._excludes_start and not self._was_mistaken and self._holds_start(times):
-            # The order that was missed there had moved away, or another copy of the data had answered.
-            self._was_mistaken, self._excludes_start = True, False
-            self._go_to(self._start)
-            return
         if self._excludes_start and last is not None and self._start - last >= self._step:
+            if self._holds_start(times) and not self._was_mistaken:
+                # What was missed there had moved away, or another copy of the data had answered.
+                self._was_mistaken, self._excludes_start = True, False
+                self._go_to(self._start)
+                return
             raise self.shape.not_understood(
                 response,
                 f"its filter excludes only a part of what {self._start_text} names",
@@ -297,7 +297,7 @@ class SeekPaginator(OrdersPaginator):
         if rows and not is_behind:
             self.offset += len(rows)
             if not is_repeated:
-                self._check_offset(response, len(self._tied))
+                self._check_offset(response, self._tied)
             return
         if came_at_once and len(self._tied) <= there_are:
             self._leave_ties(total)
@@ -380,6 +380,7 @@ class SeekPaginator(OrdersPaginator):
         self._tied = Seen()
         self._known = 0
         self._readings = 0
+        self._check_at = 2 * self.paging.page_size
         self._quiet_passes = 0
         self._repeats = 0
         self._first_keys = []
