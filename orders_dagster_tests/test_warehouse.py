@@ -351,7 +351,7 @@ def test_a_long_list_that_the_last_order_had_may_become_empty(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
     """However many elements it has: it is the load of that order which empties it."""
-    orders = [order(n, n, events=[{"n": i} for i in range(150)]) for n in range(5)]
+    orders = [order(n, n, events=[{"n": i} for i in range(300)]) for n in range(5)]
     serve(lambda query: page(orders, query))
     project.set(lag_seconds=0)
     project.synchronise()
