@@ -20,9 +20,15 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
-from orders_dagster.errors import SettingsError, WarehouseBusy
+from orders_dagster.errors import WarehouseBusy
 from orders_dagster.settings import set_default
-from orders_dagster.warehouse import Warehouse, database_file, kind_of, open_warehouse
+from orders_dagster.warehouse import (
+    Warehouse,
+    database_file,
+    in_working_files,
+    kind_of,
+    open_warehouse,
+)
 
 PIPELINE = "orders"
 DATASET = "ecommerce"
@@ -90,39 +96,6 @@ def orders_warehouse(
         yield warehouse
 
 
-def check_file(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> None:
-    """Whether the warehouse can be where it is to be, if it is a file of DuckDB.
-
-    Raises:
-        SettingsError: it would be removed with dlt's working files; or DuckDB would call it as it calls the
-            dataset, and take the one for the other.
-    """
-    file = database_file(pipeline, client)
-    if file is None:
-        return
-    if file.resolve().is_relative_to(Path(pipeline.working_dir).resolve()):
-        raise _in_working_files(file)
-    name = next((part for part in file.name.split(".") if part), "")
-    datasets = (client.dataset_name, client.staging_dataset_name, "information_schema")
-    if name.casefold() in {dataset.casefold() for dataset in datasets}:
-        raise SettingsError(
-            [
-                f"DuckDB calls a database by the name of its file, and {file.name} is called as a schema "
-                f"in it, {name}: it cannot tell them apart. Give the file another name "
-                f"(destination.duckdb.credentials), or the dataset (pipelines.{PIPELINE}.dataset_name)."
-            ]
-        )
-
-
-def _in_working_files(file: Path) -> SettingsError:
-    return SettingsError(
-        [
-            f"The warehouse {file.name} is to be among dlt's working files, which are removed at the start "
-            f"of each run: {file.parent}. Set destination.duckdb.credentials to a file elsewhere."
-        ]
-    )
-
-
 def _remove(working: Path) -> None:
     """Everything in it comes back from the destination, and what a killed process or a full disk has
     left there may be half a file, over which dlt would stumble before it could drop it.
@@ -133,7 +106,7 @@ def _remove(working: Path) -> None:
     if working.is_dir() and not working.is_symlink():
         for file in working.iterdir():
             if _is_database(file):
-                raise _in_working_files(file)
+                raise in_working_files(file)
         shutil.rmtree(working)
     else:
         working.unlink(missing_ok=True)

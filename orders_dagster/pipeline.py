@@ -26,7 +26,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from orders_dagster.before import look, state, watermark
 from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
 from orders_dagster.cursor import step_of
-from orders_dagster.destination import check_file, file_format, orders_pipeline, where
+from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
     DiskFull,
     OrdersError,
@@ -159,7 +159,6 @@ class _Run:
         self._log = log
         started_at = datetime.now(UTC)  # before it waits: what changes meanwhile is read again
         self._client = pipeline.sql_client()
-        check_file(pipeline, self._client)
         self._capabilities = self._client.capabilities
         self._naming = naming_for(self._capabilities)
         with self._warehouse() as warehouse:

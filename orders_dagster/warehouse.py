@@ -22,7 +22,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_exponential
 
-from orders_dagster.errors import WarehouseBusy, WarehouseRefused, causes
+from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused, causes
 
 DUCKDB_HEADERS = 3 * 4096  # bytes: every file of DuckDB starts with three headers
 
@@ -175,10 +175,12 @@ def open_warehouse(
 
     Raises:
         WarehouseBusy: still held after `wait_seconds`; names the holder.
+        SettingsError: the file cannot be there, or be called so.
     """
     started = time.monotonic()
     client = client or pipeline.sql_client()
     if file := database_file(pipeline, client):
+        _check_place(file, pipeline, client)
         _remove_stump(file)
 
     def connect() -> None:
@@ -210,6 +212,38 @@ def open_warehouse(
         yield Warehouse(pipeline, client)
     finally:
         client.close_connection()
+
+
+def _check_place(file: Path, pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> None:
+    """Whether a file of DuckDB can be where it is to be.
+
+    Raises:
+        SettingsError: it would be removed with dlt's working files; or DuckDB would call it as it calls the
+            dataset, and take the one for the other.
+    """
+    if file.resolve().is_relative_to(Path(pipeline.working_dir).resolve()):
+        raise in_working_files(file)
+    name = next((part for part in file.name.split(".") if part), "")
+    datasets = (client.dataset_name, client.staging_dataset_name, "information_schema")
+    if name.casefold() in {dataset.casefold() for dataset in datasets}:
+        raise SettingsError(
+            [
+                f"DuckDB calls a database by the name of its file, and {file.name} is called as a schema "
+                f"in it, {name}: it cannot tell them apart. Give the file another name "
+                "(destination.duckdb.credentials), or the dataset "
+                f"(pipelines.{pipeline.pipeline_name}.dataset_name)."
+            ]
+        )
+
+
+def in_working_files(file: Path) -> SettingsError:
+    """What to do about a warehouse that would be removed with dlt's working files."""
+    return SettingsError(
+        [
+            f"The warehouse {file.name} is to be among dlt's working files, which are removed at the start "
+            f"of each run: {file.parent}. Set destination.duckdb.credentials to a file elsewhere."
+        ]
+    )
 
 
 def _remove_stump(file: Path) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from dlt.common.destination.exceptions import UnknownDestinationModule
 
-from orders_dagster.destination import check_file, orders_pipeline, where
+from orders_dagster.destination import orders_pipeline, where
 from orders_dagster.doctor.finding import Finding, Unjudged, fail, ok, warn
 from orders_dagster.errors import SettingsError, WarehouseBusy, causes, is_disk_full, without_values
 from orders_dagster.warehouse import Warehouse, database_file, kind_of, open_warehouse
@@ -66,7 +66,6 @@ def opened() -> Iterator[Storage]:
             storage.kind = kind_of(pipeline)
             client = pipeline.sql_client()
             storage.dataset, storage.place = pipeline.dataset_name, where(pipeline, client)
-            check_file(pipeline, client)
             stack.enter_context(_no_new_file(database_file(pipeline, client)))
             storage.warehouse = stack.enter_context(
                 open_warehouse(pipeline, wait_seconds=0, client=client)
