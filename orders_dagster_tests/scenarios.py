@@ -26,7 +26,7 @@ from typing import Any
 
 from orders_dagster.sandbox import running
 from orders_dagster_tests.bare import Bare
-from orders_dagster_tests.small_api import Answer, Answering, Api
+from orders_dagster_tests.small_api import Answer, Answering, Api, at, page
 from orders_dagster_tests.world import Closing, Log, Project, Shop, holder
 
 Orders = list[dict[str, Any]]
@@ -90,20 +90,6 @@ def plain_orders(count: int) -> Orders:
     return [order(f"A-{n:04d}", START + timedelta(minutes=n)) for n in range(count)]
 
 
-def page(orders: Orders, query: dict[str, str]) -> Answer:
-    """An honest page: filtered, sorted by time, cut."""
-    since = datetime.fromisoformat(query.get("modified_since", "0001-01-01T00:00:00Z"))
-    before = datetime.fromisoformat(query.get("modified_before", "9999-01-01T00:00:00Z"))
-    chosen = [row for row in orders if since <= modified(row) < before]
-    chosen.sort(key=modified)
-    offset = int(query["offset"])
-    return {"orders": chosen[offset : offset + int(query["limit"])], "total": len(chosen)}
-
-
-def modified(row: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(row["last_modified_date"])
-
-
 def the_page_size_is_capped(stage: Stage) -> Shop:
     """T1: 200 orders a page are asked for, and the server gives 100."""
     shop = stage.shop(orders=1000, page_cap=100)
@@ -131,7 +117,7 @@ class MovingShop:
         self.orders = plain_orders(count)
         self.rounds = rounds
         self._moving = moving
-        self._clock = modified(self.orders[-1])
+        self._clock = at(self.orders[-1])
         self._asked = False
         self._lock = Lock()
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -121,3 +122,43 @@ class Api:
             self.server.shutdown()
             thread.join()
             self.server.server_close()
+
+
+def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
+    """An order without items, modified at a second of a day."""
+    at = f"2024-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
+    return {"order_id": n, "last_modified_date": at, "items": []} | fields
+
+
+def at(order: dict[str, Any]) -> datetime:
+    return _time(order["last_modified_date"])
+
+
+def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
+    """A page that is honest but for `how`: filtered, sorted by time, cut."""
+    since, before = (
+        _time(query[name]) + how.get("zone", timedelta()) if name in query else otherwise
+        for name, otherwise in (("modified_since", _FIRST), ("modified_before", _LAST))
+    )
+    behind = [
+        o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
+    ]
+    if not how.get("ignores_end"):
+        behind = [
+            o for o in behind if at(o) < before or (how.get("includes_end") and at(o) == before)
+        ]
+    behind.sort(key=at, reverse=how.get("descending", False))
+    offset = 0 if how.get("ignores_offset") else int(query["offset"])
+    limit = how.get("always") or min(int(query["limit"]), how.get("cap", 1000))
+    rows = behind[offset : offset + limit]
+    total = min(len(behind), how.get("counts_up_to", len(behind)))
+    return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
+
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def _time(text: str) -> datetime:
+    """UTC, where a text names no zone, as a day does."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -22,43 +22,14 @@ from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings, read_settings
 from orders_dagster.source import Reading, paginator, stopping_others
 from orders_dagster.step import Step
-from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
-from orders_dagster_tests.world import Project
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal, at, order, page
+from orders_dagster_tests.world import Project, loaded
 
 
 @pytest.fixture(autouse=True)
 def small_pages(project: Project) -> None:
     """A few orders are several pages."""
     project.set(page_size=4)
-
-
-def order(n: int, second: int, **fields: Any) -> dict[str, Any]:
-    at = f"2024-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
-    return {"order_id": n, "last_modified_date": at, "items": []} | fields
-
-
-def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dict[str, Any]:
-    """An honest page: filtered, sorted, cut."""
-    since, before = (
-        datetime.fromisoformat(query.get(name, "9000-01-01")).replace(tzinfo=UTC)
-        + how.get("zone", timedelta())
-        for name in ("modified_since", "modified_before")
-    )
-    if "modified_before" not in query:
-        before = datetime.max.replace(tzinfo=UTC)
-    behind = [
-        o for o in orders if at(o) > since or (at(o) == since and not how.get("excludes_start"))
-    ]
-    if not how.get("ignores_end"):
-        behind = [
-            o for o in behind if at(o) < before or (how.get("includes_end") and at(o) == before)
-        ]
-    behind.sort(key=lambda o: str(o["last_modified_date"]), reverse=how.get("descending", False))
-    offset = 0 if how.get("ignores_offset") else int(query["offset"])
-    limit = how.get("always") or min(int(query["limit"]), how.get("cap", 1000))
-    rows = behind[offset : offset + limit]
-    total = min(len(behind), how.get("counts_up_to", len(behind)))
-    return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}
 
 
 def in_dates(query: dict[str, str]) -> dict[str, str]:
@@ -69,14 +40,6 @@ def in_dates(query: dict[str, str]) -> dict[str, str]:
         else value
         for name, value in query.items()
     }
-
-
-def at(order: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(order["last_modified_date"])
-
-
-def loaded(project: Project) -> set[Any]:
-    return {key for (key,) in project.query("SELECT order_id FROM ecommerce.orders")}
 
 
 THREE_PER_SECOND = [order(n, n // 3) for n in range(20)]

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from orders_dagster.errors import ResponseNotUnderstood
-from orders_dagster_tests.small_api import Answer, Answering, Api
-from orders_dagster_tests.test_hostile_apis import at, loaded, order, page
-from orders_dagster_tests.world import Project
+from orders_dagster_tests.small_api import Answer, Answering, Api, at, order, page
+from orders_dagster_tests.world import Project, loaded
 
 Serve = Callable[[Answering], Api]
 Orders = list[dict[str, Any]]

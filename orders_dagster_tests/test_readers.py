@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
-from orders_dagster_tests.scenarios import page, plain_orders
-from orders_dagster_tests.small_api import Answer, Api
+from orders_dagster_tests.scenarios import plain_orders
+from orders_dagster_tests.small_api import Answer, Api, page
 from orders_dagster_tests.world import Project, expected, talking
 
 WHAT_IS_THERE = """

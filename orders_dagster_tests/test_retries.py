@@ -24,8 +24,8 @@ from orders_dagster.api.session import MAX_WAIT_SECONDS, Pace, Traffic
 from orders_dagster.definitions import defs
 from orders_dagster.errors import ApiRefused, ApiUnavailable, CredentialsRefused, OrdersError
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.scenarios import LIMIT_SECONDS, page, plain_orders
-from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
+from orders_dagster_tests.scenarios import LIMIT_SECONDS, plain_orders
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal, page
 from orders_dagster_tests.world import RUN, Project, Shop, expected
 
 OpenShop = Callable[..., Shop]

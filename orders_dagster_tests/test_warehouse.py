@@ -23,8 +23,7 @@ from orders_dagster.doctor.storage import Storage, opened, reached
 from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.small_api import Answer, Answering, Api
-from orders_dagster_tests.test_hostile_apis import order, page
+from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
 from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
 
 OpenShop = Callable[..., Shop]

@@ -181,6 +181,11 @@ class Project(Tables):
             connection.execute(sql)
 
 
+def loaded(tables: Tables) -> set[Any]:
+    """The keys of the orders that are in the table."""
+    return {key for (key,) in tables.query("SELECT order_id FROM ecommerce.orders")}
+
+
 def expected(orders: list[dict[str, Any]]) -> dict[str, tuple[datetime, int]]:
     """What `Project.orders` gives when the tables equal the shop."""
     return {
