@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -105,7 +105,11 @@ class Step:
         in_lists = known | self._rows.in_lists
         if self._files is not None:
             self._files.close()
-            for name in self._emptied(self._files, in_lists):
+            in_load = self._rows.in_load
+            unfilled = {name: held for name, held in in_lists.items() if name not in self._filled}
+            found = self._look_up(self._rows.read_again, unfilled)
+            older = self._drop_older(self._files, found.stored)
+            for name in _emptied(found.holders, in_load - older):
                 in_lists[name] = self._rows.in_lists[name] = 0
         state[IN_LISTS] = dict(+in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
@@ -115,18 +119,21 @@ class Step:
             read_until = min(self._rows.newest, self._started_at, unread_from)
             state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))
 
-    def _emptied(self, files: LoadFiles, in_lists: Counter[str]) -> list[str]:
-        """Drop what is older than in the warehouse. Returns the tables of lists that hold nothing after
-        this load, since no order has such a list any more: nobody else will have emptied them."""
-        keys = self._rows.in_load
-        unfilled = {name: held for name, held in in_lists.items() if name not in self._filled}
-        found = self._look_up(self._rows.read_again, unfilled)
-        newer = self._rows.hold_against(found.stored)
+    def _drop_older(self, files: LoadFiles, stored: Mapping[int | str, Stored]) -> Set[int | str]:
+        """Take out the orders of which the warehouse has a newer version. Returns their keys."""
+        newer = self._rows.hold_against(stored)
         if newer:
             files.drop(self._rows.key_column, self._rows.cursor_column, newer)
-        replaced = keys - newer.keys()
-        # One that is empty already was emptied by somebody, while this run was reading.
-        return [name for name, holders in found.holders.items() if holders and holders <= replaced]
+        return newer.keys()
+
+
+def _emptied(holders: Mapping[str, Set[int | str]], replaced: Set[int | str]) -> list[str]:
+    """The tables of lists that hold nothing after a load, since no order has such a list any more: nobody
+    else will have emptied them.
+
+    One that is empty already was emptied by somebody, while this run was reading.
+    """
+    return [name for name, keys in holders.items() if keys and keys <= replaced]
 
 
 def rejected_row(rejected: Rejected, primary_key: str) -> Any:
