@@ -74,6 +74,8 @@ class Api:
                 if isinstance(answered, Refusal):
                     status, headers, body = answered.status, answered.headers, {}
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                if status == 204:
+                    content = b""
                 self.send_response(302 if api.redirect else status)
                 of_json = {"Content-Type": "application/json"}
                 for name, value in (of_json | api.also | headers).items():
@@ -148,8 +150,8 @@ def page(orders: list[dict[str, Any]], query: dict[str, str], **how: Any) -> dic
             o for o in behind if at(o) < before or (how.get("includes_end") and at(o) == before)
         ]
     behind.sort(key=at, reverse=how.get("descending", False))
-    offset = 0 if how.get("ignores_offset") else int(query["offset"])
-    limit = how.get("always") or min(int(query["limit"]), how.get("cap", 1000))
+    offset = 0 if how.get("ignores_offset") else int(query.get("offset", 0))
+    limit = how.get("always") or min(int(query.get("limit", 20)), how.get("cap", 1000))
     rows = behind[offset : offset + limit]
     total = min(len(behind), how.get("counts_up_to", len(behind)))
     return {"orders": rows, "total": len(rows) if how.get("counts_page") else total}

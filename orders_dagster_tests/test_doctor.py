@@ -580,6 +580,23 @@ def test_credentials_that_may_not_read_orders(serve: Callable[..., Api], project
     assert "s3cret" not in found.output
 
 
+@pytest.mark.parametrize(
+    ("total_path", "wrong"),
+    [("", {"selector": "WARN"}), ("total", {"selector": "WARN", "total": "FAIL"})],
+)
+def test_a_page_without_content(
+    serve: Callable[..., Api], project: Project, total_path: str, wrong: dict[str, str]
+) -> None:
+    """Nothing was found, where the API says so by a 204."""
+    serve(lambda query: Refusal(204))
+    project.set(total_path=total_path)
+
+    found = examine_api_only()
+
+    assert {name: verdict for name, verdict in found.wrong.items() if verdict != "SKIP"} == wrong
+    assert "the answer is empty" in found.probes["selector"]["message"]
+
+
 def test_a_page_that_is_no_json(shop: Callable[..., Shop]) -> None:
     """A gateway's page in place of the API's."""
     shop(orders=30).script("garble", "garble", "garble")

@@ -230,6 +230,36 @@ def test_an_order_that_moves_is_no_offset_that_counts_pages(
     assert loaded(project) == set(range(12))
 
 
+@pytest.mark.parametrize("paging", ["seek", "offset"])
+def test_an_answer_without_content_is_an_empty_page_where_there_is_no_total(
+    project: Project, serve: Callable[[Answering], Api], paging: str
+) -> None:
+    """BigCommerce answers 204 where its filter finds nothing: as long as nothing changes, and behind the
+    last full page."""
+    orders: list[dict[str, Any]] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        rows = page(orders, query)["orders"]
+        return rows or Refusal(204)
+
+    serve(answer)
+    project.set(data_selector="$", total_path="", paging=paging)
+    assert project.synchronise().loaded == 0
+    orders += ONE_PER_SECOND
+    project.synchronise()
+    assert loaded(project) == {o["order_id"] for o in orders}
+    del orders[:]
+    assert project.synchronise().loaded == 0
+
+
+def test_an_answer_without_content_is_named_where_there_is_to_be_a_total(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    serve(lambda query: Refusal(204))
+    with pytest.raises(ResponseNotUnderstood, match="no count at 'total'; the answer is empty"):
+        project.synchronise()
+
+
 def test_a_total_of_null_beside_orders_is_named(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

@@ -45,6 +45,9 @@ MAX_WAIT_SECONDS = 300
 better retry, and a run that sleeps for an hour holds the warehouse's pool for nothing."""
 
 
+NO_CONTENT = 204
+"""How some APIs say that they found nothing, BigCommerce's among them: RFC 9110, section 15.3.5."""
+
 FIRST_APART_SECONDS = 0.05
 MOST_APART_SECONDS = 2.0
 """How far apart the requests of all threads are after a 429, at first and at most: eight threads that
@@ -248,7 +251,7 @@ class ApiSession(requests.Session):
         """Send, retry, and parse.
 
         Returns: an answer below 400 whose body is JSON; its `json()` is parsed once, and numbers
-            with a fraction are Decimals.
+            with a fraction are Decimals. None for a 204, which has no body.
 
         Raises:
             ApiUnreachable, ApiRefused, CredentialsRefused, ResponseNotUnderstood: settings.
@@ -315,7 +318,7 @@ class ApiSession(requests.Session):
             raise ApiRefused(url=url, status=status, settings=self._refused_settings)
         if response.is_redirect:  # requests follows it, and calls send() for the next address
             return response
-        body = _parse(response)
+        body = None if response.status_code == NO_CONTENT else _parse(response)
         response.json = lambda **_: body  # type: ignore[method-assign]
         self._pace.answered()
         return response

@@ -8,6 +8,7 @@ from typing import Any
 from dlt.common import jsonpath
 
 from orders_dagster.api.page import compiled
+from orders_dagster.api.session import NO_CONTENT
 from orders_dagster.cursor import value_at
 from orders_dagster.doctor import guess
 from orders_dagster.doctor.finding import Finding, Unjudged, counted, fail, ok, warn
@@ -18,17 +19,20 @@ from orders_dagster.rows import is_key
 
 def selector(known: Known) -> Finding:
     """Whether there is a list of orders where the setting says."""
-    body = known.first().json()
+    first = known.first()
+    body = first.json()
     path = known.settings.data_selector
     # An empty list has no elements for `orders[*]` to find, but it is there.
     head = path.partition("[*]")[0]
     found: Any = jsonpath.find_values(compiled(head), body) if head else [body]
-    is_empty = found == [None] and known.total(known.first()) == 0
+    is_null = found == [None] and known.total(first) == 0
+    is_empty = is_null or first.status_code == NO_CONTENT
     if is_empty or (found and isinstance(found[0], list)):
-        orders = known.orders(known.first())
+        orders = known.orders(first)
         if not orders:
+            what = "answer" if first.status_code == NO_CONTENT else f"list at {path!r}"
             return warn(
-                f"the list at {path!r} is empty, so that little else can be tried",
+                f"the {what} is empty, so that little else can be tried",
                 "params",
                 "initial_value",
             )
@@ -40,7 +44,7 @@ def selector(known: Known) -> Finding:
         return fail(f"{what}, nor another list; the answer is {shape_of(body)}", "data_selector")
     known.go_on_with(data_selector=better)
     return fail(
-        f"{what}; there are {counted(len(known.orders(known.first())), 'object')} at {better!r}",
+        f"{what}; there are {counted(len(known.orders(first)), 'object')} at {better!r}",
         "data_selector",
         suggestion=f'data_selector = "{better}"',
     )

@@ -10,6 +10,7 @@ from requests import PreparedRequest, Request
 from orders_dagster.api.auth import RenewingClientCredentials
 from orders_dagster.api.page import shape
 from orders_dagster.api.query import templates
+from orders_dagster.api.session import NO_CONTENT
 from orders_dagster.doctor.finding import (
     Finding,
     Unanswered,
@@ -155,6 +156,8 @@ def one_page(known: Known) -> Finding:
         known.keep_first(error)
         return _no_page(known, error)
     known.keep_first(response)
+    if response.status_code == NO_CONTENT:
+        return ok("no content (204): nothing was found")
     return ok(f"{counted(len(response.content), 'byte')} of JSON, {shape_of(response.json())}")
 
 
