@@ -44,7 +44,7 @@ from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, Found
-from orders_dagster.tables import Counts, is_common
+from orders_dagster.tables import Counts, drop_staging, is_common
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -214,6 +214,8 @@ class _Run:
         self._log(f"Normalized in {seconds():.1f} s, loading.")
         with self._warehouse() as warehouse:
             with _timed() as seconds:
+                if self._before.schema is None and not self._loads:
+                    drop_staging(warehouse)
                 widen_to_decimal(warehouse, self._rows.values.decimals)
                 self._loads += self._pipeline.load().loads_ids
             self._load += seconds()

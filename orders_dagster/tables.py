@@ -107,6 +107,14 @@ def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
         )
 
 
+def drop_staging(warehouse: Warehouse) -> None:
+    """Drop the dataset that dlt merges from, where the tables are made anew: dlt does not see that it is
+    still there, and would send every value through columns of the types of then, where "007" becomes 7."""
+    with warehouse.staging():
+        if warehouse.client.has_dataset():
+            warehouse.client.drop_dataset()
+
+
 def remove_orphans(warehouse: Warehouse, schema: dlt.Schema | None) -> int:
     """Remove the rows of child tables whose order somebody has removed: no merge finds them any more, and
     the order comes with rows of its own. Returns how many."""
