@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dlt
@@ -189,6 +189,7 @@ def paginator(
         page_size=settings.page_size,
         params=templates(settings.params),
         shape=shape,
+        lag=timedelta(seconds=settings.lag_seconds),
         stop=session.stop,
     )
     kind = OffsetPaginator if settings.paging == "offset" else SeekPaginator

@@ -230,6 +230,26 @@ def test_an_order_that_moves_is_no_offset_that_counts_pages(
     assert loaded(project) == set(range(12))
 
 
+@pytest.mark.parametrize("total_path", ["total", ""])
+@pytest.mark.parametrize("how", [{}, {"includes_end": True}, {"ignores_end": True}])
+@pytest.mark.parametrize("newest", [4, 5, 9])
+def test_orders_that_come_newest_first_are_noticed_whatever_the_end_is(
+    project: Project,
+    serve: Callable[[Answering], Api],
+    newest: int,
+    how: dict[str, Any],
+    total_path: str,
+) -> None:
+    """The newest order, which an included end brings, is no sign that nothing is older."""
+    orders = ONE_PER_SECOND + [order(100 + n, 900) for n in range(newest)]
+    serve(lambda query: page(orders, query, descending=True, **how))
+    project.set(total_path=total_path)
+    with pytest.raises(
+        ResponseNotUnderstood, match="not sorted|from before the window|the window's end"
+    ):
+        project.synchronise()
+
+
 @pytest.mark.parametrize("paging", ["seek", "offset"])
 def test_an_answer_without_content_is_an_empty_page_where_there_is_no_total(
     project: Project, serve: Callable[[Answering], Api], paging: str

@@ -7,7 +7,7 @@ Each of these was found by playing such APIs at random. The seeds are those that
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count
 from random import Random
 from threading import Lock
@@ -356,3 +356,83 @@ def test_a_start_that_was_taken_for_excluded_because_of_another_copy(
     project.synchronise()
 
     assert loaded(project) == keys(old)
+
+
+class IndexedShop:
+    """An index finds and sorts, and a database says what the orders are: it is ahead of the index."""
+
+    def __init__(self, orders: Orders) -> None:
+        self.orders = {o["order_id"]: o for o in orders}
+        self.index = dict(self.orders)
+        self.lock = Lock()
+
+    def change(self, key: int) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.orders[key] = order(key, 0, last_modified_date=now, note="changed")
+
+    def catch_up(self) -> None:
+        self.index = dict(self.orders)
+
+    def answer(self, query: dict[str, str]) -> Answer:
+        found = page([*self.index.values()], query)
+        found["orders"] = [self.orders[o["order_id"]] for o in found["orders"]]
+        return found
+
+
+@TOTALS
+@pytest.mark.parametrize("workers", [1, 8])
+def test_an_order_that_changed_before_the_index_knows_hides_no_others(
+    project: Project, serve: Serve, workers: int, total_path: str
+) -> None:
+    """Its new date stands at the place of the old one: who goes on from there leaves out all between."""
+    shop = IndexedShop([order(n, 60 * n) for n in range(40)])
+    asked = 0
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal asked
+        asked += 1
+        with shop.lock:
+            if asked % 2:
+                shop.catch_up()
+            else:
+                rows = page([*shop.index.values()], query)["orders"]
+                if rows and "note" not in rows[-1]:
+                    shop.change(rows[-1]["order_id"])
+            return shop.answer(query)
+
+    serve(answer)
+    project.set(page_size=4, total_path=total_path, workers=workers)
+    project.synchronise()
+
+    assert sum("note" in o for o in shop.orders.values()) > 3, "they do change"
+    shop.catch_up()
+    project.synchronise()
+    in_table = project.query("SELECT order_id, last_modified_date FROM ecommerce.orders")
+    assert dict(in_table) == {key: at(o) for key, o in shop.orders.items()}
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@TOTALS
+def test_an_order_that_changed_a_moment_ago_within_a_past_window_is_in_no_wrong_place(
+    project: Project, serve: Serve, workers: int, total_path: str
+) -> None:
+    """Amid a page of years ago: the API has neither ignored its sort nor the end of the window."""
+    shop = IndexedShop([order(n, 60 * n) for n in range(40)])
+
+    def answer(query: dict[str, str]) -> Answer:
+        with shop.lock:
+            rows = page([*shop.index.values()], query)["orders"]
+            if len(rows) > 2 and query.get("modified_before", "9") < "2025":
+                shop.change(rows[1]["order_id"])
+            return shop.answer(query)
+
+    serve(answer)
+    project.set(page_size=4, total_path=total_path, workers=workers)
+    project.synchronise()
+
+    changed = sum("note" in o for o in shop.orders.values())
+    assert changed, "they do change"
+    shop.catch_up()
+    project.synchronise()
+    in_table = project.query("SELECT order_id, last_modified_date FROM ecommerce.orders")
+    assert dict(in_table) == {key: at(o) for key, o in shop.orders.items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -47,6 +47,7 @@ class Paging:
     Attributes:
         params: query parameters as texts, in which `{start}` and `{end}` stand.
         shape: where things are in an answer.
+        lag: how long a change may take until the API shows it.
         stop: told why the run fails, so that the windows in other threads end, too.
     """
 
@@ -55,6 +56,7 @@ class Paging:
     page_size: int
     params: Mapping[str, str]
     shape: PageShape
+    lag: timedelta
     stop: Callable[[Exception], None]
 
 

@@ -8,7 +8,7 @@ a start that is excluded, a total that is none, ties that come in another order 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from requests import Request, Response
@@ -57,12 +57,14 @@ class Unproven:
         last: the timestamp.
         keys: the ids of its orders.
         left: how many orders there are behind it, None if the API does not say.
-        offset: where to look, if a request cannot name the end of a window.
+        end: where what is asked for ends; None if a request cannot name it, or it is not kept to.
+        offset: where to look then.
     """
 
     last: datetime
     keys: list[str]
     left: int | None
+    end: datetime | None
     offset: int
 
 
@@ -124,15 +126,15 @@ class SeekPaginator(OrdersPaginator):
         return self._start if self._sought is None else self._window.start
 
     def _span(self) -> tuple[str, str | None]:
-        if self._unproven is not None and self.windows.can_end:
-            return self._start_text, write_time(self._unproven.last, self._format)
+        if self._unproven is not None and self._unproven.end is not None:
+            return self._start_text, write_time(self._unproven.end, self._format)
         return self._start_text, super()._span()[1]
 
     def update_request(self, request: Request) -> None:
         super().update_request(request)
         if self._trial is not None:
             return
-        if self._unproven is not None and not self.windows.can_end:
+        if self._unproven is not None and self._unproven.end is None:
             request.params[self.paging.offset_param] = str(self._unproven.offset)
         elif self._probed is not None or self._unproven is not None:
             request.params[self.paging.limit_param] = "1"
@@ -190,7 +192,7 @@ class SeekPaginator(OrdersPaginator):
         """A page from the start of the window."""
         if self._confirms:
             self._mismatch()
-        last = max(times, default=None)
+        last = self._settled(times)
         if not rows:
             if total:
                 self._ask_again(response, 0, total)
@@ -218,7 +220,28 @@ class SeekPaginator(OrdersPaginator):
                 self._probed = (total, last, self._keys)
                 return
         left = total - len(rows) if total is not None and self.shape.total_is_trusted else None
+        if left is not None and last is not None:
+            left += sum(time > last for time in times)
         self._continue_from(last, len(rows), left)
+
+    def _settled(self, times: list[datetime]) -> datetime | None:
+        """The newest date of a page that the next one may begin with.
+
+        Where an index finds and sorts, and a database says what the orders are, one that has just changed
+        is at the place of its earlier date, and what lies between the two comes behind it. A date that is
+        as young as the lag does no harm: the next run reads again from there.
+        """
+        settled = max((time for time in times if time <= self._lag_start()), default=None)
+        if (
+            settled is not None
+            and settled > self._start
+            and self._text(settled) != self._start_text
+        ):
+            return settled
+        return max(times, default=None)
+
+    def _lag_start(self) -> datetime:
+        return datetime.now(UTC) - self.paging.lag
 
     def _is_whole(self, rows: int) -> bool:
         """Whether a page that is as long as the total says holds all: unless it may be cut, since there was
@@ -230,7 +253,8 @@ class SeekPaginator(OrdersPaginator):
         """On to the last row read, or into its ties if it is the start already."""
         if last is not None and self._text(last) != self._start_text:
             if not self.shape.sort_is_trusted:
-                self._unproven = Unproven(last, self._keys, left, offset=seen)
+                end = last if self.windows.can_end else None
+                self._unproven = Unproven(last, self._keys, left, end, offset=seen)
                 return
             self._move_to(last, left)
             self._edge = last
@@ -406,14 +430,20 @@ class SeekPaginator(OrdersPaginator):
     ) -> None:
         """Whether nothing is older than the first page, whose orders share one timestamp: so it is with
         the oldest and with the newest of them all, and what is older would be left behind. Asked for what
-        ends there; or, where nothing can, for what comes behind the page, as long as it is as old."""
+        ends there, or a step earlier, where that includes its end; or, where nothing ends, for what comes
+        behind the page, as long as it is as old."""
         assert self._unproven is not None
-        first, offset = self._unproven, 0 if self.windows.can_end else self._unproven.offset
+        first, offset = self._unproven, self._unproven.offset if self._unproven.end is None else 0
         if not rows and total is not None and total > offset:
             self._ask_again(response, 0, total)
             return
         self._unproven = None
         if not any(first.last - time >= self._step for time in times):
+            if times and first.end is not None:  # from behind the end that was named
+                can_end_earlier = first.end == first.last and first.last - EARLIEST >= self._step
+                end = first.last - self._step if can_end_earlier else None
+                self._unproven = replace(first, end=end)
+                return
             is_as_old = offset and times and times[-1] - first.last < self._step
             if is_as_old and self._keys != first.keys:
                 self._unproven = replace(first, offset=offset + len(rows))
@@ -517,12 +547,16 @@ class SeekPaginator(OrdersPaginator):
         step = min(self._step, ONE_SECOND)
         start = read_time(self._start_text, self._format)
         end = self._window.end
+        lag_start = self._lag_start()
+        is_past = end is not None and end <= lag_start
         times: list[datetime] = []
         for row in rows:
             try:
                 time = read_time(value_at(row, self.shape.cursor_path), self._format)
             except UnreadableTime:
                 continue
+            if is_past and time > lag_start:
+                continue  # changed a moment ago: it is at the place of its earlier date
             if times and times[-1] - time >= step:
                 raise self._not_sorted(response)
             if not times and start - time >= self._step:
