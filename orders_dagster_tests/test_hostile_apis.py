@@ -250,6 +250,25 @@ def test_orders_that_come_newest_first_are_noticed_whatever_the_end_is(
         project.synchronise()
 
 
+@pytest.mark.parametrize("cursor_format", ["epoch_seconds", "epoch_milliseconds"])
+def test_nothing_is_asked_for_from_before_1970_where_dates_are_numbers(
+    project: Project, serve: Callable[[Answering], Api], cursor_format: str
+) -> None:
+    """An API that takes whole numbers only refused the step before its first moment."""
+    date = 1704067200 * (1 if cursor_format == "epoch_seconds" else 1000)
+
+    def answer(query: dict[str, str]) -> Answer:
+        since, before = int(query["modified_since"]), int(query.get("modified_before") or 10**15)
+        rows = [{"order_id": 1, "last_modified_date": date}] if since <= date < before else []
+        return {"orders": rows, "total": len(rows)} if since >= 0 else Refusal(400)
+
+    api = serve(answer)
+    project.set(cursor_format=cursor_format, initial_value="1970-01-01T00:00:00Z")
+    project.synchronise()
+    assert loaded(project) == {1}
+    assert api.asked[0]["modified_since"] == "0"
+
+
 @pytest.mark.parametrize("paging", ["seek", "offset"])
 def test_an_answer_without_content_is_an_empty_page_where_there_is_no_total(
     project: Project, serve: Callable[[Answering], Api], paging: str

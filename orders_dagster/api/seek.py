@@ -14,7 +14,15 @@ from typing import Any
 from requests import Request, Response
 
 from orders_dagster.api.paging import READ_AGAIN, OrdersPaginator, Paging
-from orders_dagster.cursor import UnreadableTime, floor, read_time, step_of, value_at, write_time
+from orders_dagster.cursor import (
+    EPOCH,
+    UnreadableTime,
+    floor,
+    read_time,
+    step_of,
+    value_at,
+    write_time,
+)
 from orders_dagster.errors import ResponseNotUnderstood
 from orders_dagster.seen import Seen, identities
 from orders_dagster.span import EARLIEST, LATEST
@@ -117,7 +125,10 @@ class SeekPaginator(OrdersPaginator):
         # A filter that excludes its start would lose what is dated at the edge of two windows, at a
         # watermark that not all was read of, or at the very first. Where the step is a day, that is the
         # condition the README names.
-        may_begin_earlier = self._step <= LONGEST_OVERLAP and start - EARLIEST >= self._step
+        earliest = (
+            EPOCH if self._format.startswith("epoch") else EARLIEST
+        )  # no API expects less than 0
+        may_begin_earlier = self._step <= LONGEST_OVERLAP and start - earliest >= self._step
         overlaps = may_begin_earlier and not self.shape.start_is_included
         self._go_to(start - self._step if overlaps else start)
 

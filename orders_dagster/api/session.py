@@ -314,6 +314,9 @@ class ApiSession(requests.Session):
             raise CredentialsRefused(
                 url=url, answer=str(status), settings=self._credential_settings
             )
+        if status >= 500:
+            settings = "sources.orders.retry.status_codes, if a retry may cure it, or tell the API's people"
+            raise ApiRefused(url=url, status=status, settings=settings)
         if status >= 400:
             raise ApiRefused(url=url, status=status, settings=self._refused_settings)
         if response.is_redirect:  # requests follows it, and calls send() for the next address
