@@ -124,10 +124,8 @@ class SeekPaginator(OrdersPaginator):
         start = self._window.start
         # A filter that excludes its start would lose what is dated at the edge of two windows, at a
         # watermark that not all was read of, or at the very first. Where the step is a day, that is the
-        # condition the README names.
-        earliest = (
-            EPOCH if self._format.startswith("epoch") else EARLIEST
-        )  # no API expects less than 0
+        # condition the README names. As a number, no API expects a date below 0.
+        earliest = EPOCH if self._format.startswith("epoch") else EARLIEST
         may_begin_earlier = self._step <= LONGEST_OVERLAP and start - earliest >= self._step
         overlaps = may_begin_earlier and not self.shape.start_is_included
         self._go_to(start - self._step if overlaps else start)

@@ -44,7 +44,6 @@ MAX_WAIT_SECONDS = 300
 """The longest wait before a retry, Retry-After included: beyond it, the next scheduled run is the
 better retry, and a run that sleeps for an hour holds the warehouse's pool for nothing."""
 
-
 NO_CONTENT = 204
 """How some APIs say that they found nothing, BigCommerce's among them: RFC 9110, section 15.3.5."""
 
