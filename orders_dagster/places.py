@@ -108,7 +108,8 @@ class Places:
         place = known.fields.get(name)
         if place is None:
             is_ours = (*known.path, name) in self.ours
-            column = name if is_ours else self._name(name, known.path, others)
+            leads = name in self._leading(known.path)
+            column = name if leads else self._name(name, known.path, others)
             path = (*known.path, column)
             place = FieldPlace(path, known.table, self.naming.place(path)[1], is_ours)
             known.fields[name] = place
@@ -166,7 +167,7 @@ class Places:
         column = wanted
         spelt_so = identifier(wanted)
         taken = {identifier(one) for one in given.values()}
-        taken |= {identifier(own[-1]) for own in self.ours if own[:-1] == path}
+        taken |= {identifier(one) for one in self._leading(path)}
         if spelt_so in others and spelt_so != name:
             taken.add(spelt_so)
         n = 2
@@ -174,6 +175,11 @@ class Places:
             column, n = f"{wanted}_{n}", n + 1
         given[name] = column
         return column
+
+    def _leading(self, path: Path) -> set[str]:
+        """The fields of an object that lead to the key or the cursor, or are it: they keep their names."""
+        depth = len(path)
+        return {own[depth] for own in self.ours if own[:depth] == path and len(own) > depth}
 
 
 @dataclass(slots=True, eq=False)

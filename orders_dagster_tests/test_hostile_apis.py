@@ -800,13 +800,18 @@ def test_a_field_that_appears_late_does_not_stop_the_load(
     ]
 
 
-@pytest.mark.parametrize("key", ["meta.id", "$.meta.id", "metaData.orderId"])
+@pytest.mark.parametrize(
+    "key", ["meta.id", "$.meta.id", "metaData.orderId", "Meta.id", "meta__Data.id"]
+)
 def test_an_id_may_stand_deeper(
     project: Project, serve: Callable[[Answering], Api], key: str
 ) -> None:
-    """The merge is on the column that the field gets."""
+    """The merge is on the column that the field gets, also beside another that is spelt like it."""
     parent, name = key.removeprefix("$.").split(".")
-    orders = [order(n, n) | {parent: {name: f"A-{n}", "x": 1}} for n in range(9)]
+    beside = {
+        other: {name: "another", "x": 2} for other in ("meta", "meta_data") if other != parent
+    }
+    orders = [order(n, n) | {parent: {name: f"A-{n}", "x": 1}} | beside for n in range(9)]
     serve(lambda query: page(orders, query))
     project.set(primary_key=key, cursor_path="$.last_modified_date")
 
