@@ -240,7 +240,8 @@ class SeekPaginator(OrdersPaginator):
         is at the place of its earlier date, and what lies between the two comes behind it. A date that is
         as young as the lag does no harm: the next run reads again from there.
         """
-        settled = max((time for time in times if time <= self._lag_start()), default=None)
+        lag_start = self._lag_start()
+        settled = max((time for time in times if time <= lag_start), default=None)
         if (
             settled is not None
             and settled > self._start

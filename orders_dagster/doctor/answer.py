@@ -26,11 +26,11 @@ def selector(known: Known) -> Finding:
     head = path.partition("[*]")[0]
     found: Any = jsonpath.find_values(compiled(head), body) if head else [body]
     is_null = found == [None] and known.total(first) == 0
-    is_empty = is_null or first.status_code == NO_CONTENT
-    if is_empty or (found and isinstance(found[0], list)):
+    has_no_content = first.status_code == NO_CONTENT
+    if is_null or has_no_content or (found and isinstance(found[0], list)):
         orders = known.orders(first)
         if not orders:
-            what = "answer" if first.status_code == NO_CONTENT else f"list at {path!r}"
+            what = "answer" if has_no_content else f"list at {path!r}"
             return warn(
                 f"the {what} is empty, so that little else can be tried",
                 "params",
