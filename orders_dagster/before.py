@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dlt
+from dlt.common.schema.typing import VERSION_TABLE_NAME
 
 from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother
@@ -29,7 +30,8 @@ class Before:
 
     Attributes:
         gone: the tables, and columns as `table.column`, that are not there any more, or not whole: all
-            orders are read again, and the other attributes are those of empty tables.
+            orders are read again, and the other attributes are those of empty tables; or dlt's table of
+            schemas, without which it does not know the others.
         rows: how many orders.
         watermark: the newest modification date that is durably loaded with all before it, UTC.
         newest: the newest one in the tables that is not in the future, UTC; a run that failed after some of
@@ -44,6 +46,11 @@ class Before:
     newest: datetime | None = None
     lists: Mapping[str, int] = field(default_factory=dict)
     schema: dlt.Schema | None = None
+
+    @property
+    def are_rebuilt(self) -> bool:
+        """Whether dlt drops the tables, to make them anew: it does so with those that it knows."""
+        return bool(self.gone) and VERSION_TABLE_NAME not in self.gone
 
 
 def look(
@@ -74,7 +81,8 @@ def look(
     if is_known and not gone:
         gone = emptied(rows_of, in_lists, rows)
     if gone:
-        return Before(gone)
+        before = Before(gone)
+        return before if before.are_rebuilt else Before(gone, rows, newest=counts.newest(now))
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     schema = pipeline.schemas.get(ORDERS)

@@ -12,7 +12,8 @@
     ├── ApiUnavailable         wait: the API kept failing after the last retry
     ├── PagesDisagree          wait: the pages do not add up to the total the API reports
     ├── WarehouseBusy          close the program that holds the warehouse
-    ├── WarehouseRefused       see to the warehouse: its permissions, its types
+    ├── ColumnsAltered         set the type of a column back, or drop it
+    ├── WarehouseRefused       see to the warehouse: its permissions
     └── DiskFull               make room on the disk
 
 Errors take data and write their own message: the culprit, the consequence for the tables, the fix.
@@ -153,6 +154,17 @@ class WarehouseBusy(OrdersError):
         super().__init__(
             f"The warehouse is held by {holder}; waited {waited_seconds:.0f} s. {NOTHING_LOADED} "
             "Close it there, or raise sources.orders.warehouse_wait_seconds."
+        )
+
+
+class ColumnsAltered(OrdersError):
+    """Somebody has given columns another type; values would be changed to fit them."""
+
+    def __init__(self, columns: Sequence[tuple[str, str, str]]) -> None:
+        found = "; ".join(f"{name} holds {there}, not {wanted}" for name, there, wanted in columns)
+        super().__init__(
+            f"Columns of the warehouse have another type than they were given: {found}. {NOTHING_LOADED} "
+            "Set the type back, or drop the column: the next run then reads all orders and fills it."
         )
 
 

@@ -24,10 +24,11 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.before import look, state, watermark
-from orders_dagster.columns import WIDENING, column_type, naming_for, parents, widen_to_decimal
+from orders_dagster.columns import WIDENING, column_type, fit_columns, naming_for, parents
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
+    ColumnsAltered,
     DiskFull,
     OrdersError,
     WarehouseBusy,
@@ -44,7 +45,7 @@ from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
 from orders_dagster.step import COLUMNS, Found
-from orders_dagster.tables import Counts, drop_staging, is_common
+from orders_dagster.tables import Counts, drop_staging, is_common, orders_tables
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -196,13 +197,13 @@ class _Run:
 
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
-        is_rebuilt = bool(self._before.gone) and not self._loads
+        is_first = not self._loads
         stop = self._reading.connection.session.stop
         with _timed() as seconds, _stopping_on_signals(stop):
             self._pipeline.extract(
                 orders_source(self._reading),
                 loader_file_format=file_format(self._capabilities),
-                refresh="drop_sources" if is_rebuilt else None,
+                refresh="drop_sources" if self._before.gone and is_first else None,
                 workers=self._settings.workers,
                 max_parallel_items=AHEAD * self._settings.workers,
             )
@@ -214,9 +215,7 @@ class _Run:
         self._log(f"Normalized in {seconds():.1f} s, loading.")
         with self._warehouse() as warehouse:
             with _timed() as seconds:
-                if self._before.schema is None and not self._loads:
-                    drop_staging(warehouse)
-                widen_to_decimal(warehouse, self._rows.values.decimals)
+                self._fit_tables(warehouse, is_rebuilt=self._before.are_rebuilt and is_first)
                 self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
             if self.is_complete:
@@ -258,6 +257,23 @@ class _Run:
             was_gone=tuple(self._before.gone),
         )
 
+    def _fit_tables(self, warehouse: Warehouse, is_rebuilt: bool) -> None:
+        """Have the tables hold the next load as it is. Those that are rebuilt are made anew by dlt, and so
+        are those that it merges from."""
+        schema = self._pipeline.schemas[ORDERS]
+        is_stale = self._before.schema is None and not self._loads
+        if kind_of(self._pipeline) in WIDENING:
+            tables = orders_tables(schema)
+            if not is_rebuilt:
+                fit_columns(warehouse, schema, tables)
+            try:
+                with warehouse.staging():
+                    fit_columns(warehouse, schema, tables)
+            except ColumnsAltered:
+                is_stale = True
+        if is_stale:
+            drop_staging(warehouse)
+
     def _counts(self) -> tuple[int, int, datetime | None]:
         """What is in the table after the last load: its orders, those of this run, the newest date.
 
@@ -285,7 +301,7 @@ class _Run:
         """Rows that know which columns there are, and of which type."""
         schema, naming, settings = self._schema, self._naming, self._settings
         key = column_type(schema, naming.place(path_of(settings.primary_key)))
-        columns = [] if self._before.gone else state(self._pipeline, COLUMNS) or []
+        columns = [] if self._before.are_rebuilt else state(self._pipeline, COLUMNS) or []
         if isinstance(columns, str):  # what an earlier version left is a list
             columns = json.loads(columns)
         return Rows(

@@ -395,7 +395,6 @@ class _Making:
         if array is None:
             self._one_by_one(values, place, batch)
         else:
-            self._values.note(kinds, place.at)
             self._add(batch, place.column, array, column or "")
 
     def _one_by_one(self, values: Sequence[Any], place: FieldPlace, batch: Batch) -> None:

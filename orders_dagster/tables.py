@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import dlt
+from dlt.common.schema.typing import VERSION_TABLE_NAME
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
@@ -36,8 +37,8 @@ def missing(warehouse: Warehouse) -> list[str]:
     dlt would fail to merge into them; and with the watermark kept, what was in them would stay away.
     """
     schema = warehouse.pipeline.schemas.get(ORDERS)
-    if schema is None:
-        return []
+    if schema is None or ORDERS not in schema.tables:
+        return [VERSION_TABLE_NAME] if warehouse.columns(ORDERS) else []
     found = [name for name in _own_of(schema) if not warehouse.columns(name)]
     for table in schema.data_tables(seen_data_only=True):
         name = str(table["name"])

@@ -25,11 +25,11 @@ VARIANTS = ("text", "bigint", "decimal", "bool", "timestamp")
 _TEXTUAL = ("text", "json")
 
 # dlt's decimal column is DECIMAL(38, 9).
-_SCALE = 9
+SCALE = 9
 _DIGITS_BEFORE_POINT = 29
 _LARGEST_INTEGER = 2**63 - 1
-_FINEST = Decimal(1).scaleb(-_SCALE)
-_EXACTLY = Context(prec=_DIGITS_BEFORE_POINT + _SCALE, traps=[Inexact, InvalidOperation])
+_FINEST = Decimal(1).scaleb(-SCALE)
+_EXACTLY = Context(prec=_DIGITS_BEFORE_POINT + SCALE, traps=[Inexact, InvalidOperation])
 
 # A date with a time of day; more than six digits of a second would be cut, so such a text stays text.
 _TIMESTAMP = re.compile(
@@ -44,22 +44,15 @@ class Values:
     Attributes:
         column_type: the type of a column in the tables, None for a new one.
         widens: whether a column of whole numbers that exists can become decimal.
-        decimals: the columns in which a number with a fraction has been seen.
     """
 
     column_type: Callable[[Column], str | None] = lambda column: None
     widens: bool = True
-    decimals: set[Column] = field(default_factory=set)
     _types: dict[Column, str | None] = field(default_factory=dict, repr=False)
 
     def type_of(self, column: Column) -> str | None:
         """The type of the column of a field as it is by now, None before its first value."""
         return self._types.get(column)
-
-    def note(self, kinds: set[type], column: Column) -> None:
-        """Note what has gone into the column of a field as it came."""
-        if Decimal in kinds:
-            self.decimals.add(column)
 
     def place(self, value: Any, column: Column) -> tuple[str, Any]:
         """Where a value goes: the type of the variant beside its field's column ("" for that itself),
@@ -74,11 +67,9 @@ class Values:
         kind, exact = kind_of(value)
         if kind is None:  # too long for its type: text beside, and the column keeps its type
             return ("", str(value)) if of_column in _TEXTUAL else ("text", str(value))
-        if kind == "decimal":
-            if of_column == "bigint" and (self.widens or self.column_type(column) is None):
-                of_column = self._types[column] = "decimal"
-            if of_column in (None, "decimal"):
-                self.decimals.add(column)
+        is_fraction = kind == "decimal" and of_column == "bigint"
+        if is_fraction and (self.widens or self.column_type(column) is None):
+            of_column = self._types[column] = "decimal"
         if of_column is None:
             of_column = self._types[column] = kind
         if kind == of_column or (kind == "bigint" and of_column == "decimal"):
@@ -116,14 +107,14 @@ def fits_decimal(value: Decimal) -> bool:
     if not value.is_finite() or value.adjusted() >= _DIGITS_BEFORE_POINT:
         return False
     _, digits, exponent = value.as_tuple()
-    finer = -_SCALE - int(exponent)
+    finer = -SCALE - int(exponent)
     return finer <= 0 or not any(digits[-finer:])  # 1.50 with more zeros is still 1.5
 
 
 def _without_zeros(value: Decimal) -> Decimal:
     """A number that the column holds, without the zeros behind its last digit: Arrow takes 38 digits."""
     exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_SCALE:
+    if isinstance(exponent, int) and exponent < -SCALE:
         return value.quantize(_FINEST, context=_EXACTLY)
     return value
 

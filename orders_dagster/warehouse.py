@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+from dlt.common.schema.typing import TColumnType
 from dlt.destinations.sql_client import SqlClientBase
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_exponential
@@ -125,16 +126,19 @@ class Warehouse:
                 return []
             raise
 
-    def whole_number_columns(self, tables: Sequence[str]) -> set[tuple[str, str]]:
-        """The columns of whole numbers of some tables, as they are now, each with its table."""
+    def column_types(self, tables: Sequence[str]) -> dict[tuple[str, str], TColumnType]:
+        """The columns of some tables as they are now, with dlt's type of each; for destinations with an
+        information schema in lower case."""
         rows = self.query(
-            "SELECT table_name, column_name FROM information_schema.columns "
-            f"WHERE table_schema = %s AND table_name IN ({', '.join(['%s'] * len(tables))}) "
-            "AND lower(data_type) = 'bigint'",
+            "SELECT table_name, column_name, data_type, numeric_precision, numeric_scale "
+            "FROM information_schema.columns "
+            "WHERE table_catalog = current_database() "
+            f"AND table_schema = %s AND table_name IN ({', '.join(['%s'] * len(tables))})",
             self.client.dataset_name,
             *tables,
         )
-        return {(str(table), str(name)) for table, name in rows}
+        type_of = self.client.capabilities.get_type_mapper().from_destination_type
+        return {(str(table), str(name)): type_of(*of_column) for table, name, *of_column in rows}
 
     def types(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """The columns of those tables that exist, with dlt's type of each. Asked of the destination."""

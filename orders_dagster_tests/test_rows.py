@@ -306,24 +306,6 @@ def test_numbers_with_a_fraction_stay_decimals() -> None:
     assert all(type(value) is Decimal for value in found)
 
 
-def test_the_fields_with_a_fraction_are_remembered() -> None:
-    """T18: their columns have to be decimal, also for the orders that have whole numbers there."""
-    under = rows()
-
-    row_of(order(total=Decimal("10.5"), quantity=3, note="1.5"), under)
-    row_of(order(tax={"rate": Decimal("0.19")}, items=[{"price": Decimal("2.5"), "n": 1}]), under)
-    row_of(order(items=[{"taxes": [{"rate": Decimal("0.07")}]}], weights=[Decimal("1.5")]), under)
-    row_of(order(huge=Decimal("1E+40")), under)
-
-    assert under.values.decimals == {
-        ("orders", "total"),
-        ("orders", "tax__rate"),
-        ("orders__items", "price"),
-        ("orders__items__taxes", "rate"),
-        ("orders__weights", "value"),
-    }
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [

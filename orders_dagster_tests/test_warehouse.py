@@ -20,7 +20,7 @@ from orders_dagster.assets import ORDERS_KEY, orders_assets
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.doctor.resolved import resolved_of_dlt
 from orders_dagster.doctor.storage import Storage, opened, reached
-from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
+from orders_dagster.errors import ColumnsAltered, SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
@@ -174,8 +174,8 @@ def test_what_the_warehouse_quotes_is_not_shown(
     """A load that is refused quotes the row; customers' data must not get into the event log."""
     store = shop(orders=5)
     project.synchronise()
-    project.execute("ALTER TABLE ecommerce.orders ALTER note TYPE INTEGER USING 1")
-    project.execute("ALTER TABLE ecommerce_staging.orders ALTER note TYPE INTEGER USING 1")
+    for dataset in ("ecommerce", "ecommerce_staging"):
+        project.execute(f"ALTER TABLE {dataset}.orders ALTER note TYPE ENUM('') USING ''")
     store.put({"order_id": "A", "note": name, "items": []})
 
     with pytest.raises(WarehouseRefused, match="dlt failed to load the orders") as refused:
@@ -249,6 +249,82 @@ def test_columns_are_of_the_types_of_today_where_the_tables_are_made_anew(
     orders.append(order(3, 3, code="A7"))
     project.synchronise()
     assert project.scalar("SELECT code FROM ecommerce.orders WHERE order_id = 3") == "A7"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("orders ALTER code TYPE BIGINT", "orders.code holds bigint, not text"),
+        ("orders ALTER total TYPE DOUBLE", "orders.total holds double, not decimal"),
+        ("orders__items ALTER price TYPE DECIMAL(18, 2)", "orders__items.price holds decimal"),
+        ("orders ADD coupon BIGINT", "orders.coupon holds bigint, not text"),
+    ],
+)
+def test_a_column_that_somebody_has_given_another_type_is_named(
+    project: Project, serve: Callable[[Answering], Api], change: str, named: str
+) -> None:
+    """Without a word, the destination would make 7 of "007", and cut a fraction."""
+    orders = [order(n, n, code="1", total=0.123, items=[{"price": 0.123}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute(f"ALTER TABLE ecommerce.{change}")
+    table, _, column = named.partition(" ")[0].partition(".")
+    orders[0] = order(0, 9, code="007", total=0.123, coupon="007", items=[{"price": 0.123}])
+
+    with pytest.raises(ColumnsAltered, match=named):
+        project.synchronise()
+
+    project.execute(f"ALTER TABLE ecommerce.{table} DROP {column}")
+    project.synchronise()
+    columns = "code, total, coupon, price" if column == "coupon" else "code, total, price"
+    rows = project.query(
+        f"SELECT {columns} FROM ecommerce.orders o JOIN ecommerce.orders__items i "
+        "ON i._dlt_parent_id = o._dlt_id ORDER BY order_id"
+    )
+    coupons = [("007",), (None,), (None,)] if column == "coupon" else [()] * 3
+    fraction = Decimal("0.123")
+    assert rows == [
+        (code, fraction, *coupon, fraction)
+        for code, coupon in zip(("007", "1", "1"), coupons, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("forget", ["DROP TABLE", "DELETE FROM"])
+def test_the_types_of_tables_that_dlt_has_forgotten_are_held_against_the_orders(
+    project: Project, serve: Callable[[Answering], Api], forget: str
+) -> None:
+    """All orders are read again, since those that did not change have to fill what is made anew."""
+    orders = [order(n, n, code=7) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    project.execute(f"{forget} ecommerce._dlt_version")
+
+    result = project.synchronise()
+
+    assert (result.was_gone, result.new, result.unchanged) == (("_dlt_version",), 0, 3)
+    project.execute(f"{forget} ecommerce._dlt_version")
+    orders = [order(n, n, code="007") for n in range(3)]
+    with pytest.raises(ColumnsAltered, match=r"orders\.code holds bigint, not text"):
+        project.synchronise()
+
+    project.execute("ALTER TABLE ecommerce.orders DROP code")
+    project.synchronise()
+    assert project.query("SELECT code FROM ecommerce.orders") == [("007",)] * 3
+
+
+def test_what_dlt_merges_from_is_made_anew_where_its_types_are_others(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    orders = [order(n, n, code="1") for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce_staging.orders ALTER code TYPE BIGINT")
+    orders[0] = order(0, 9, code="007")
+
+    project.synchronise()
+
+    assert project.scalar("SELECT code FROM ecommerce.orders WHERE order_id = 0") == "007"
 
 
 @pytest.mark.parametrize("table", ["orders", "orders__items"])
