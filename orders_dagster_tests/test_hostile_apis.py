@@ -211,6 +211,20 @@ def test_a_timestamp_in_which_a_run_failed_is_read_on_where_the_filter_excludes_
     assert loaded(project) == set(range(40))
 
 
+def test_a_page_that_is_refused_behind_others_is_not_blamed_on_the_path(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Some take no offset above 10,000, or answer 404 behind the last page."""
+    orders = [order(n, 5) for n in range(40)]
+    serve(lambda query: Refusal(404) if int(query["offset"]) > 20 else page(orders, query))
+    project.set(page_size=10)
+
+    with pytest.raises(
+        ApiRefused, match=r"404.*offset=\d\d.*Correct sources.orders.params, page_size"
+    ):
+        project.synchronise()
+
+
 def test_an_order_that_moves_is_no_offset_that_counts_pages(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

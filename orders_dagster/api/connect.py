@@ -39,7 +39,7 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
         "sources.orders.client_id and client_secret" if is_oauth2 else "sources.orders.auth"
     )
 
-    def session(address: str, refused: str, credentials: str) -> ApiSession:
+    def session(address: str, refused: str, refused_later: str, credentials: str) -> ApiSession:
         api_key = settings.auth
         return ApiSession(
             traffic=traffic,
@@ -50,6 +50,7 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
             timeout_seconds=settings.request_timeout_seconds,
             address_setting=address,
             refused_settings=refused,
+            refused_later=refused_later,
             credential_settings=credentials,
             secret_params=not_shown(templates(settings.params))
             | ({api_key.name} if isinstance(api_key, ApiKey) else set()),
@@ -58,6 +59,8 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
     api = session(
         "sources.orders.base_url",
         "sources.orders.base_url, sources.orders.path or sources.orders.params",
+        "sources.orders.params, page_size or paging: other pages were read, so the path is right, and the "
+        "API refuses this date, offset or limit",
         f"{credentials} (or what they are allowed to read)",
     )
     auth = _auth(
@@ -65,6 +68,7 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
         session(
             "sources.orders.token_url",
             f"sources.orders.token_url, {credentials}, or auth.scope and auth.extra",
+            f"{credentials}, or tell the API's people: it has given tokens before",
             credentials,
         ),
     )

@@ -169,6 +169,7 @@ class ApiSession(requests.Session):
         backoff_factor: seconds before the first retry; doubled for each one after it, with jitter.
         address_setting: the setting to correct if nothing answers at the address.
         refused_settings: the settings to correct if the API answers 4xx.
+        refused_later: those if it has answered others of the same kind before.
         credential_settings: the settings to correct if the API answers 401 or 403.
     """
 
@@ -183,6 +184,7 @@ class ApiSession(requests.Session):
         timeout_seconds: float,
         address_setting: str,
         refused_settings: str,
+        refused_later: str,
         credential_settings: str,
         secret_params: frozenset[str] = frozenset(),
         connections: int = 32,
@@ -195,6 +197,7 @@ class ApiSession(requests.Session):
         self._timeout_seconds = timeout_seconds
         self._address_setting = address_setting
         self._refused_settings = refused_settings
+        self._refused_later = refused_later
         self._credential_settings = credential_settings
         self._secret_params = set(SENSITIVE_PARAMS) | secret_params
         self._max_retries = max_retries
@@ -203,7 +206,8 @@ class ApiSession(requests.Session):
                 multiplier=backoff_factor, max=MAX_WAIT_SECONDS, jitter=backoff_factor / 2
             )
         )
-        self._has_answered = False
+        self._has_answered = False  # at all
+        self._has_read = False  # a body of it
         self.auth = _by_address  # or requests would look for a login in ~/.netrc, and send that
         for scheme in ("http://", "https://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=connections))
@@ -317,12 +321,14 @@ class ApiSession(requests.Session):
             settings = "sources.orders.retry.status_codes, if a retry may cure it, or tell the API's people"
             raise ApiRefused(url=url, status=status, settings=settings)
         if status >= 400:
-            raise ApiRefused(url=url, status=status, settings=self._refused_settings)
+            settings = self._refused_later if self._has_read else self._refused_settings
+            raise ApiRefused(url=url, status=status, settings=settings)
         if response.is_redirect:  # requests follows it, and calls send() for the next address
             return response
         body = None if response.status_code == NO_CONTENT else _parse(response)
         response.json = lambda **_: body  # type: ignore[method-assign]
         self._pace.answered()
+        self._has_read = True
         return response
 
     def _exchange(self, request: PreparedRequest, **kwargs: Any) -> Response:
