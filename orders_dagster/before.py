@@ -30,14 +30,14 @@ class Before:
 
     Attributes:
         gone: the tables, and columns as `table.column`, that are not there any more, or not whole: all
-            orders are read again, and the other attributes are those of empty tables; or dlt's table of
-            schemas, without which it does not know the others.
+            orders are read again, and the other attributes are those of empty tables.
         rows: how many orders.
         watermark: the newest modification date that is durably loaded with all before it, UTC.
         newest: the newest one in the tables that is not in the future, UTC; a run that failed after some of
             its loads has left newer ones than the watermark.
         lists: how many lists there are in tables of which dlt's state tells too few.
         schema: dlt's schema, as it is.
+        unknown: tables that are there without dlt knowing them, which are to be made anew.
     """
 
     gone: list[str]
@@ -46,11 +46,7 @@ class Before:
     newest: datetime | None = None
     lists: Mapping[str, int] = field(default_factory=dict)
     schema: dlt.Schema | None = None
-
-    @property
-    def are_rebuilt(self) -> bool:
-        """Whether dlt drops the tables, to make them anew: it does so with those that it knows."""
-        return bool(self.gone) and VERSION_TABLE_NAME not in self.gone
+    unknown: tuple[str, ...] = ()
 
 
 def look(
@@ -81,8 +77,7 @@ def look(
     if is_known and not gone:
         gone = emptied(rows_of, in_lists, rows)
     if gone:
-        before = Before(gone)
-        return before if before.are_rebuilt else Before(gone, rows, newest=counts.newest(now))
+        return Before(gone, unknown=(ORDERS, *in_lists) if VERSION_TABLE_NAME in gone else ())
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     schema = pipeline.schemas.get(ORDERS)

@@ -7,18 +7,15 @@ variant column (`total` and `total__v_decimal`), over which every sum is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
-from dlt.common.schema.typing import TColumnType
 
-from orders_dagster.errors import ColumnsAltered
 from orders_dagster.places import ORDERS, Naming, path_of
-from orders_dagster.values import SCALE, Column
-from orders_dagster.warehouse import Warehouse
+from orders_dagster.values import Column
 
 WIDENING = ("duckdb", "motherduck", "postgres")
 """Destinations that can turn a column of whole numbers into decimals in place. On the others, a
@@ -84,46 +81,3 @@ def parents(schema: dlt.Schema | None) -> dict[str, str | None]:
     """The parent of each table, None for one without."""
     tables = schema.tables if schema else {}
     return {name: table.get("parent") or None for name, table in tables.items()}
-
-
-def fit_columns(warehouse: Warehouse, schema: dlt.Schema, tables: Sequence[str]) -> None:
-    """Have the columns that are there hold a load as it is: without a word, the destination would make 7 of
-    "007", and cut a fraction.
-
-    Columns that held only whole numbers until now become decimals; dlt never does that. The destination is
-    asked what they are, not dlt's schema: a load that was killed may have made a table that no schema tells
-    of, and somebody may have changed one by hand.
-
-    Args:
-        schema: of the load.
-        tables: those of it that are to be looked at.
-
-    Raises:
-        ColumnsAltered: a column has another type than the load.
-    """
-    altered = []
-    for (table, name), there in sorted(warehouse.column_types(tables).items()):
-        wanted = column_type(schema, (table, name))
-        if wanted == "decimal" and there["data_type"] == "bigint":
-            warehouse.execute(_to_decimal(warehouse, table, name))
-        elif wanted is not None and not _holds(there, wanted):
-            altered.append((f"{table}.{name}", str(there["data_type"]), wanted))
-    if altered:
-        raise ColumnsAltered(altered)
-
-
-def _holds(there: TColumnType, wanted: str) -> bool:
-    """Whether a column holds all values of a type unchanged, or refuses them."""
-    if there["data_type"] == "decimal":
-        # Of whole numbers to dlt, if a load was killed after the column was widened.
-        return wanted == "bigint" or (wanted == "decimal" and there.get("scale") in (None, SCALE))
-    return there["data_type"] == wanted
-
-
-def _to_decimal(warehouse: Warehouse, table: str, column: str) -> str:
-    with warehouse.pipeline.destination_client() as client:
-        decimal = client.type_mapper.to_destination_type(  # type: ignore[attr-defined]
-            {"name": column, "data_type": "decimal"}, {"name": table}
-        )
-    change = f"ALTER COLUMN {warehouse.column(column)} SET DATA TYPE {decimal}"
-    return f"ALTER TABLE {warehouse.name(table)} {change}"

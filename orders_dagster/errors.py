@@ -12,6 +12,7 @@
     ├── ApiUnavailable         wait: the API kept failing after the last retry
     ├── PagesDisagree          wait: the pages do not add up to the total the API reports
     ├── WarehouseBusy          close the program that holds the warehouse
+    ├── WarehouseChanged       nothing: the next run sees what is there
     ├── ColumnsAltered         set the type of a column back, or drop it
     ├── WarehouseRefused       see to the warehouse: its permissions
     └── DiskFull               make room on the disk
@@ -154,6 +155,16 @@ class WarehouseBusy(OrdersError):
         super().__init__(
             f"The warehouse is held by {holder}; waited {waited_seconds:.0f} s. {NOTHING_LOADED} "
             "Close it there, or raise sources.orders.warehouse_wait_seconds."
+        )
+
+
+class WarehouseChanged(OrdersError):
+    """Somebody has changed the tables while the orders were read; to load them would hide that."""
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        super().__init__(
+            f"While the orders were read, {', '.join(changes)}. {NOTHING_LOADED} "
+            "It reads again what is missing."
         )
 
 

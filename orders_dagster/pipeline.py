@@ -24,11 +24,10 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.before import look, state, watermark
-from orders_dagster.columns import WIDENING, column_type, fit_columns, naming_for, parents
+from orders_dagster.columns import WIDENING, column_type, naming_for, parents
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
 from orders_dagster.errors import (
-    ColumnsAltered,
     DiskFull,
     OrdersError,
     WarehouseBusy,
@@ -38,14 +37,15 @@ from orders_dagster.errors import (
     no_values_in_logs,
     orders_error_in,
 )
+from orders_dagster.fit import Left, fit_tables
 from orders_dagster.places import ORDERS, path_of
 from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
-from orders_dagster.step import COLUMNS, Found
-from orders_dagster.tables import Counts, drop_staging, is_common, orders_tables
+from orders_dagster.step import BY_OFFSET, COLUMNS, Found
+from orders_dagster.tables import Counts, is_common
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -164,7 +164,7 @@ class _Run:
         self._naming = naming_for(self._capabilities)
         with self._warehouse() as warehouse:
             self._before = before = look(pipeline, warehouse, settings, self._naming, started_at)
-        self._schema = before.schema
+            self._left = Left.now(warehouse, before.schema, before.unknown)
         if before.gone:
             log(
                 f"{', '.join(before.gone)} is not in the warehouse any more, empty, or rebuilt in part: "
@@ -197,13 +197,13 @@ class _Run:
 
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
-        is_first = not self._loads
+        is_rebuilt = bool(self._before.gone) and not self._loads
         stop = self._reading.connection.session.stop
         with _timed() as seconds, _stopping_on_signals(stop):
             self._pipeline.extract(
                 orders_source(self._reading),
                 loader_file_format=file_format(self._capabilities),
-                refresh="drop_sources" if self._before.gone and is_first else None,
+                refresh="drop_sources" if is_rebuilt else None,
                 workers=self._settings.workers,
                 max_parallel_items=AHEAD * self._settings.workers,
             )
@@ -213,19 +213,17 @@ class _Run:
             self._pipeline.normalize()
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
+        schemas = self._pipeline.schemas
         with self._warehouse() as warehouse:
             with _timed() as seconds:
-                self._fit_tables(warehouse, is_rebuilt=self._before.are_rebuilt and is_first)
+                fit_tables(warehouse, schemas[ORDERS], self._left)
                 self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
-            if self.is_complete:
-                self._after = self._counts()
+            self._look_after(schemas[ORDERS].clone())
             is_in_file = warehouse.checkpoint()
         if not is_in_file:
             with suppress(WarehouseBusy), self._warehouse():
                 pass  # opening it is enough, and whoever holds it has opened it
-        # The columns that this load has made are there now: the next one has to fit into them.
-        self._schema = self._pipeline.schemas[ORDERS].clone()
 
     def result(self) -> Synchronisation:
         if self._before.watermark is None and self._rows.orders:
@@ -257,33 +255,19 @@ class _Run:
             was_gone=tuple(self._before.gone),
         )
 
-    def _fit_tables(self, warehouse: Warehouse, is_rebuilt: bool) -> None:
-        """Have the tables hold the next load as it is. Those that are rebuilt are made anew by dlt, and so
-        are those that it merges from."""
-        schema = self._pipeline.schemas[ORDERS]
-        is_stale = self._before.schema is None and not self._loads
-        if kind_of(self._pipeline) in WIDENING:
-            tables = orders_tables(schema)
-            if not is_rebuilt:
-                fit_columns(warehouse, schema, tables)
-            try:
-                with warehouse.staging():
-                    fit_columns(warehouse, schema, tables)
-            except ColumnsAltered:
-                is_stale = True
-        if is_stale:
-            drop_staging(warehouse)
-
-    def _counts(self) -> tuple[int, int, datetime | None]:
-        """What is in the table after the last load: its orders, those of this run, the newest date.
+    def _look_after(self, schema: dlt.Schema) -> None:
+        """How a load has left the tables: the next one has to fit into the columns that it has made. After
+        the last one, what is there: orders, those of this run, the newest date.
 
         Asked over a connection of its own, which sees what dlt's has loaded; beside the open one, since
         opening the file takes longer than counting.
         """
         wait = self._settings.warehouse_wait_seconds
         with open_warehouse(self._pipeline, wait, self._log) as warehouse:
-            after = Counts(warehouse, self._settings)
-            return after.rows(), after.loaded_by(self._loads), after.newest()
+            self._left = Left.now(warehouse, schema)
+            if self.is_complete:
+                after = Counts(warehouse, self._settings)
+                self._after = after.rows(), after.loaded_by(self._loads), after.newest()
 
     def _look_up(self, keys: Iterable[int | str], held: Mapping[str, int]) -> Found:
         """Those of some orders that are in the warehouse, and who has the lists of some tables: of those
@@ -299,9 +283,9 @@ class _Run:
 
     def _new_rows(self, now: datetime, watermark: datetime | None) -> Rows:
         """Rows that know which columns there are, and of which type."""
-        schema, naming, settings = self._schema, self._naming, self._settings
+        schema, naming, settings = self._left.schema, self._naming, self._settings
         key = column_type(schema, naming.place(path_of(settings.primary_key)))
-        columns = [] if self._before.are_rebuilt else state(self._pipeline, COLUMNS) or []
+        columns = [] if self._before.gone else state(self._pipeline, COLUMNS) or []
         if isinstance(columns, str):  # what an earlier version left is a list
             columns = json.loads(columns)
         return Rows(
@@ -314,7 +298,7 @@ class _Run:
             parents=parents(schema),
             naming=naming,
             values=Values(
-                lambda column: column_type(self._schema, column),
+                lambda column: column_type(self._left.schema, column),
                 widens=kind_of(self._pipeline) in WIDENING,
             ),
             watermark=watermark,
@@ -324,10 +308,8 @@ class _Run:
     def _start(self) -> datetime:
         """Where to read from: the watermark minus the lag; the beginning, where pages may miss orders."""
         start, newest = self._settings.initial_value, self._before.watermark
-        if (
-            self._settings.paging == "offset"
-        ):  # what moved while it was read is behind any watermark
-            return start
+        if self._settings.paging == "offset" or state(self._pipeline, BY_OFFSET):
+            return start  # what moved while it was read is behind any watermark
         lag = timedelta(seconds=self._settings.lag_seconds)
         return newest - lag if newest is not None and newest > start + lag else start
 

@@ -19,7 +19,7 @@ from orders_dagster.pipeline import Synchronisation, synchronise
 from orders_dagster.reconcile import Difference, compare
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import Span
-from orders_dagster.tables import Counts, remove_orphans
+from orders_dagster.tables import Counts, missing, remove_orphans
 
 SUMS = (
     *("loaded", "new", "updated", "unchanged", "rejected"),
@@ -131,5 +131,7 @@ def _compared(
 ) -> tuple[tuple[Difference, ...], str | None]:
     with orders_warehouse(settings.warehouse_wait_seconds, log) as warehouse:
         warehouse.pipeline.sync_destination()
+        if gone := missing(warehouse):
+            return (), f"Not compared: {', '.join(gone)} is gone, and all orders are read again."
         compared = compare(settings, warehouse)
     return compared.differences, compared.not_compared

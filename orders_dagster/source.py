@@ -76,6 +76,7 @@ def orders_source(reading: Reading) -> DltSource:
         reading.personal,
         windows,
         reading.started_at if reading.end is None else None,
+        settings.paging == "offset",
         reading.look_up,
         reading.on_orders,
     )

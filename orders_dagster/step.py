@@ -31,6 +31,7 @@ from orders_dagster.windows import Windows
 WATERMARK = "watermark"
 COLUMNS = "columns"
 IN_LISTS = "in_lists"
+BY_OFFSET = "by_offset"
 
 
 class Found(NamedTuple):
@@ -56,6 +57,7 @@ class Step:
     Args:
         personal: covers what is personal in the orders, before anything is made of them.
         started_at: the time the watermark never passes, UTC; None for a run that does not move it.
+        by_offset: whether pages may have missed orders that moved, which every run by offset reads again.
         look_up: asks the warehouse, before the load.
         on_orders: called with the number of orders that have arrived.
     """
@@ -66,6 +68,7 @@ class Step:
         personal: PersonalData,
         windows: Windows,
         started_at: datetime | None,
+        by_offset: bool,
         look_up: LookUp,
         on_orders: Callable[[int], None],
     ) -> None:
@@ -73,6 +76,7 @@ class Step:
         self._personal = personal
         self._windows = windows
         self._started_at = started_at
+        self._by_offset = by_offset
         self._look_up = look_up
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
@@ -114,8 +118,13 @@ class Step:
         state[IN_LISTS] = dict(+in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
+        unread_from = self._windows.unread_from
+        if self._by_offset:
+            state[BY_OFFSET] = True
+        elif unread_from is None and self._started_at is not None:
+            state.pop(BY_OFFSET, None)
         if self._rows.newest is not None and self._started_at is not None:
-            unread_from = self._windows.unread_from or self._started_at
+            unread_from = unread_from or self._started_at
             read_until = min(self._rows.newest, self._started_at, unread_from)
             state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))
 

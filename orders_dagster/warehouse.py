@@ -122,7 +122,7 @@ class Warehouse:
         try:
             return self.head(f"SELECT * FROM {self.name(table)} WHERE 1 = 0", 1)[0]
         except Exception as error:
-            if _is_undefined(error):
+            if is_undefined(error):
                 return []
             raise
 
@@ -156,7 +156,7 @@ class Warehouse:
             try:
                 stored = client.get_stored_schema(name)  # type: ignore[attr-defined]
             except Exception as error:
-                if _is_undefined(error):
+                if is_undefined(error):
                     return None
                 raise
         return None if stored is None else dlt.Schema.from_dict(json.loads(stored.schema))
@@ -291,7 +291,8 @@ def _holder(error: Exception) -> str | None:
     return None
 
 
-def _is_undefined(error: Exception) -> bool:
+def is_undefined(error: Exception) -> bool:
+    """Whether an error says that a table, or the dataset, is not there."""
     from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
     return any(isinstance(cause, DatabaseUndefinedRelation) for cause in causes(error))

@@ -753,6 +753,7 @@ def test_rows_that_cannot_be_made_let_nobody_send_any_more(
         reading.personal,
         reading.windows,
         reading.started_at,
+        False,
         reading.look_up,
         reading.on_orders,
     )

@@ -46,6 +46,7 @@ PLAIN = (
     "tables",
     "destination",
     "before",
+    "fit",
     "pipeline",
     "edges",
     "reconcile",

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from orders_dagster.errors import ResponseNotUnderstood
-from orders_dagster_tests.small_api import Answer, Answering, Api, at, order, page
+from orders_dagster.errors import ApiRefused, ResponseNotUnderstood
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal, at, order, page
 from orders_dagster_tests.world import Project, loaded
 
 Serve = Callable[[Answering], Api]
@@ -39,6 +39,37 @@ def keys(orders: Orders) -> set[Any]:
 def in_any_order(orders: Orders, rng: Random) -> Orders:
     """Of one timestamp each time in another order, as a database without a second sort gives them."""
     return sorted(rng.sample(orders, len(orders)), key=at)
+
+
+def test_what_offset_paging_has_missed_is_read_by_the_first_run_that_seeks(
+    project: Project, serve: Serve
+) -> None:
+    """Also if that one ends within: only one that has read everything makes the watermark one to go by."""
+    orders = [order(n, n * 600) for n in range(40)]
+    fails = False
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] == "8" and len(orders) == 40:
+            del orders[0]
+        if fails and datetime.fromisoformat(query["modified_since"]) > at(orders[20]):
+            return Refusal(400)
+        return page(orders, query)
+
+    serve(answer)
+    project.set(paging="offset", checkpoint_orders=8)
+    project.synchronise()
+    assert not keys(orders) <= loaded(project)
+    project.set(paging="seek")
+    fails = True
+    with pytest.raises(ApiRefused):
+        project.synchronise()
+    project.execute(f"DELETE FROM ecommerce.orders WHERE order_id = {orders[3]['order_id']}")
+    fails = False
+
+    project.synchronise()
+
+    assert keys(orders) <= loaded(project)
+    assert project.synchronise().loaded < 10
 
 
 @TOTALS

@@ -397,6 +397,7 @@ EXAMPLES: dict[str, OrdersError] = {
     "ApiUnavailable": errors.ApiUnavailable(url="u", reason="503", attempts=4),
     "PagesDisagree": errors.PagesDisagree(url="u", seen=1, total=2, attempts=3),
     "WarehouseBusy": errors.WarehouseBusy(holder="h", waited_seconds=1),
+    "WarehouseChanged": errors.WarehouseChanged(["another run has loaded orders"]),
     "ColumnsAltered": errors.ColumnsAltered([("orders.code", "bigint", "text")]),
     "WarehouseRefused": errors.WarehouseRefused(step="load", reason=ValueError("no")),
     "DiskFull": errors.DiskFull(step="load"),

@@ -20,10 +20,10 @@ from orders_dagster.assets import ORDERS_KEY, orders_assets
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.doctor.resolved import resolved_of_dlt
 from orders_dagster.doctor.storage import Storage, opened, reached
-from orders_dagster.errors import ColumnsAltered, SettingsError, WarehouseBusy, WarehouseRefused
+from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
+from orders_dagster_tests.small_api import Answering, Api, order, page
 from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
 
 OpenShop = Callable[..., Shop]
@@ -251,82 +251,6 @@ def test_columns_are_of_the_types_of_today_where_the_tables_are_made_anew(
     assert project.scalar("SELECT code FROM ecommerce.orders WHERE order_id = 3") == "A7"
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ("orders ALTER code TYPE BIGINT", "orders.code holds bigint, not text"),
-        ("orders ALTER total TYPE DOUBLE", "orders.total holds double, not decimal"),
-        ("orders__items ALTER price TYPE DECIMAL(18, 2)", "orders__items.price holds decimal"),
-        ("orders ADD coupon BIGINT", "orders.coupon holds bigint, not text"),
-    ],
-)
-def test_a_column_that_somebody_has_given_another_type_is_named(
-    project: Project, serve: Callable[[Answering], Api], change: str, named: str
-) -> None:
-    """Without a word, the destination would make 7 of "007", and cut a fraction."""
-    orders = [order(n, n, code="1", total=0.123, items=[{"price": 0.123}]) for n in range(3)]
-    serve(lambda query: page(orders, query))
-    project.synchronise()
-    project.execute(f"ALTER TABLE ecommerce.{change}")
-    table, _, column = named.partition(" ")[0].partition(".")
-    orders[0] = order(0, 9, code="007", total=0.123, coupon="007", items=[{"price": 0.123}])
-
-    with pytest.raises(ColumnsAltered, match=named):
-        project.synchronise()
-
-    project.execute(f"ALTER TABLE ecommerce.{table} DROP {column}")
-    project.synchronise()
-    columns = "code, total, coupon, price" if column == "coupon" else "code, total, price"
-    rows = project.query(
-        f"SELECT {columns} FROM ecommerce.orders o JOIN ecommerce.orders__items i "
-        "ON i._dlt_parent_id = o._dlt_id ORDER BY order_id"
-    )
-    coupons = [("007",), (None,), (None,)] if column == "coupon" else [()] * 3
-    fraction = Decimal("0.123")
-    assert rows == [
-        (code, fraction, *coupon, fraction)
-        for code, coupon in zip(("007", "1", "1"), coupons, strict=True)
-    ]
-
-
-@pytest.mark.parametrize("forget", ["DROP TABLE", "DELETE FROM"])
-def test_the_types_of_tables_that_dlt_has_forgotten_are_held_against_the_orders(
-    project: Project, serve: Callable[[Answering], Api], forget: str
-) -> None:
-    """All orders are read again, since those that did not change have to fill what is made anew."""
-    orders = [order(n, n, code=7) for n in range(3)]
-    serve(lambda query: page(orders, query))
-    project.set(lag_seconds=0)
-    project.synchronise()
-    project.execute(f"{forget} ecommerce._dlt_version")
-
-    result = project.synchronise()
-
-    assert (result.was_gone, result.new, result.unchanged) == (("_dlt_version",), 0, 3)
-    project.execute(f"{forget} ecommerce._dlt_version")
-    orders = [order(n, n, code="007") for n in range(3)]
-    with pytest.raises(ColumnsAltered, match=r"orders\.code holds bigint, not text"):
-        project.synchronise()
-
-    project.execute("ALTER TABLE ecommerce.orders DROP code")
-    project.synchronise()
-    assert project.query("SELECT code FROM ecommerce.orders") == [("007",)] * 3
-
-
-def test_what_dlt_merges_from_is_made_anew_where_its_types_are_others(
-    project: Project, serve: Callable[[Answering], Api]
-) -> None:
-    orders = [order(n, n, code="1") for n in range(3)]
-    serve(lambda query: page(orders, query))
-    project.synchronise()
-    project.execute("ALTER TABLE ecommerce_staging.orders ALTER code TYPE BIGINT")
-    orders[0] = order(0, 9, code="007")
-
-    project.synchronise()
-
-    assert project.scalar("SELECT code FROM ecommerce.orders WHERE order_id = 0") == "007"
-
-
 @pytest.mark.parametrize("table", ["orders", "orders__items"])
 def test_a_table_that_was_emptied_is_filled_again(
     project: Project, shop: OpenShop, table: str
@@ -423,29 +347,6 @@ def test_a_list_that_many_orders_had_may_become_empty_by_their_changes(
     assert (after, rows) == ([(), ()], 0)
     assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 5
     assert project.synchronise().was_gone == ("orders__tags",)
-
-
-def test_a_list_that_somebody_empties_while_a_run_reads_is_filled_again(
-    project: Project, serve: Callable[[Answering], Api]
-) -> None:
-    """The file is not locked until the load, and that load would take it for emptied by its orders."""
-    orders = [order(n, n, returns=[{"n": 1}]) for n in range(5)] + [order(9, 50)]
-    emptied: list[str] = []
-
-    def answer(query: dict[str, str]) -> Answer:
-        if len(orders) > 6 and not emptied:
-            emptied.append("returns")
-            project.execute("DELETE FROM ecommerce.orders__returns")
-        return page(orders, query)
-
-    serve(answer)
-    project.set(lag_seconds=0)
-    project.synchronise()
-    orders.append(order(50, 100))
-    project.synchronise()
-
-    assert project.synchronise().was_gone == ("orders__returns",)
-    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 5
 
 
 def test_a_long_list_that_the_last_order_had_may_become_empty(

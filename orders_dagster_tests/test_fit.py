@@ -1,0 +1,194 @@
+"""The tables right before a load: as the run has found or left them, or it says who has changed them; and
+their columns hold what comes as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from orders_dagster.errors import ColumnsAltered, WarehouseChanged
+from orders_dagster.repair import repair
+from orders_dagster.settings import read_settings
+from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
+from orders_dagster_tests.world import RUN, Project, expected
+
+Serve = Callable[[Answering], Api]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP TABLE ecommerce.orders",
+        "DROP TABLE ecommerce.orders__items",
+        "ALTER TABLE ecommerce.orders DROP COLUMN note",
+        "DROP SCHEMA ecommerce CASCADE",
+        "DELETE FROM ecommerce.orders",
+        "DELETE FROM ecommerce.orders__items",
+    ],
+)
+@pytest.mark.parametrize("has_new_field", [True, False])
+def test_what_somebody_drops_or_empties_while_a_run_reads_comes_back(
+    project: Project, serve: Serve, harm: str, has_new_field: bool
+) -> None:
+    """With a new field, dlt makes anew what is gone, without what was in it; the next run would see tables
+    as they should be, and read on from the watermark."""
+    orders = [order(n, n, note=f"note {n}", items=[{"line": 1}]) for n in range(20)]
+    harms: list[str] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        if harms:
+            project.execute(harms.pop())
+        return page(orders, query)
+
+    serve(answer)
+    project.set(lag_seconds=0)
+    project.synchronise()
+    fields = {"fresh": 1} if has_new_field else {}
+    orders.append(order(50, 100, note="new", items=[{"line": 1}], **fields))
+    harms.append(harm)
+
+    with pytest.raises(WarehouseChanged, match="While the orders were read, "):
+        project.synchronise()
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+    notes = project.query("SELECT note FROM ecommerce.orders")
+    assert {note for (note,) in notes} == {order["note"] for order in orders}
+    assert project.synchronise().was_gone == ()
+
+
+def test_what_another_run_has_loaded_while_this_one_read_is_not_overwritten(
+    project: Project, serve: Serve
+) -> None:
+    """The working directory, where the lock is, may be another: of another user, container or machine."""
+    orders = [order(n, n, items=[{"line": 1}]) for n in range(20)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=60)
+    project.synchronise()
+    orders.append(order(50, 1000, items=[{"line": 1}]))
+    others = [os.environ | {"DLT_DATA_DIR": str(project.directory / "other")}]
+
+    def other_run(said: str) -> None:
+        if said.startswith("Normalized") and others:
+            orders[-1] = order(50, 1001, items=[{"line": 1}, {"line": 2}])
+            orders.append(order(60, 5000, items=[{"line": 1}]))
+            subprocess.run([sys.executable, "-c", RUN], env=others.pop(), check=True)
+
+    with pytest.raises(WarehouseChanged, match="another run has loaded orders"):
+        project.synchronise(other_run)
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP TABLE ecommerce_staging.orders",
+        "DROP TABLE ecommerce_staging.orders__items",
+        "ALTER TABLE ecommerce_staging.orders DROP COLUMN note",
+        "ALTER TABLE ecommerce_staging.orders ALTER note TYPE BIGINT",
+        "DROP SCHEMA ecommerce_staging CASCADE",
+    ],
+)
+def test_what_dlt_merges_from_is_made_anew_where_it_is_not_as_it_was(
+    project: Project, serve: Serve, harm: str
+) -> None:
+    """dlt trusts its table of versions there; each run would fail, or make 7 of "007"."""
+    orders = [order(n, n, note="1", items=[{"line": 1}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute(harm)
+    orders[0] = order(0, 9, note="007", items=[{"line": 1}, {"line": 2}])
+
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+    assert project.scalar("SELECT note FROM ecommerce.orders WHERE order_id = 0") == "007"
+
+
+@pytest.mark.parametrize("forget", ["DROP TABLE", "DELETE FROM"])
+def test_tables_that_dlt_has_forgotten_are_made_anew(
+    project: Project, serve: Serve, forget: str
+) -> None:
+    """It would know only those of what comes next: lists that orders do not have any more would stay."""
+    orders = [order(n, n, code=7, tags=["a"], items=[{"line": 1}]) for n in range(20)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    project.execute(f"{forget} ecommerce._dlt_version")
+    orders = [order(n, 100 + n, code="007", items=[{"line": 1}]) for n in range(20)]
+
+    result = project.synchronise()
+
+    assert result.was_gone == ("_dlt_version",)
+    assert project.orders() == expected(orders)
+    assert set(project.query("SELECT code FROM ecommerce.orders")) == {("007",)}
+    tables = project.query("SELECT table_name FROM information_schema.tables")
+    assert ("orders__tags",) not in tables
+    assert project.synchronise().was_gone == ()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP TABLE ecommerce.orders",
+        "ALTER TABLE ecommerce.orders DROP COLUMN last_modified_date",
+        "ALTER TABLE ecommerce.orders_rejected DROP COLUMN order_id",
+    ],
+)
+def test_a_repair_brings_back_what_was_dropped(project: Project, serve: Serve, harm: str) -> None:
+    """There is nothing to compare, and a table of rejected orders whose order nobody can look for."""
+    orders = [order(n, n, items=[{"line": 1}]) for n in range(3)]
+    listed = [*orders, order(3, 30, order_id=None), order(4, 31, order_id="zz")]
+    serve(lambda query: page(listed, query))
+    project.synchronise()
+    project.execute(harm)
+
+    repaired = repair(read_settings())
+
+    assert "gone" in (repaired.not_compared or "")
+    assert project.orders() == expected(orders)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("orders ALTER code TYPE BIGINT", "orders.code holds bigint, not text"),
+        ("orders ALTER total TYPE DOUBLE", "orders.total holds double, not decimal"),
+        ("orders__items ALTER price TYPE DECIMAL(18, 2)", "orders__items.price holds decimal"),
+        ("orders ADD coupon BIGINT", "orders.coupon holds bigint, not text"),
+    ],
+)
+def test_a_column_that_somebody_has_given_another_type_is_named(
+    project: Project, serve: Serve, change: str, named: str
+) -> None:
+    """Without a word, the destination would make 7 of "007", and cut a fraction."""
+    orders = [order(n, n, code="1", total=0.123, items=[{"price": 0.123}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute(f"ALTER TABLE ecommerce.{change}")
+    table, _, column = named.partition(" ")[0].partition(".")
+    orders[0] = order(0, 9, code="007", total=0.123, coupon="007", items=[{"price": 0.123}])
+
+    with pytest.raises(ColumnsAltered, match=named):
+        project.synchronise()
+
+    project.execute(f"ALTER TABLE ecommerce.{table} DROP {column}")
+    project.synchronise()
+    columns = "code, total, coupon, price" if column == "coupon" else "code, total, price"
+    rows = project.query(
+        f"SELECT {columns} FROM ecommerce.orders o JOIN ecommerce.orders__items i "
+        "ON i._dlt_parent_id = o._dlt_id ORDER BY order_id"
+    )
+    coupons = [("007",), (None,), (None,)] if column == "coupon" else [()] * 3
+    fraction = Decimal("0.123")
+    assert rows == [
+        (code, fraction, *coupon, fraction)
+        for code, coupon in zip(("007", "1", "1"), coupons, strict=True)
+    ]
