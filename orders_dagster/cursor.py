@@ -16,6 +16,8 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMPACT = re.compile(r"(19|20)\d{12}")  # 20240102030405, not milliseconds in the year 2611
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+# 03.5 is half past three, in which Python reads half a second.
+_PART_OF_MINUTE = re.compile(r"[T ]\d\d(:?\d\d)?[.,]")
 _IN_WORDS = re.compile(
     r"(.*?\d:\d\d(?::\d\d)?) ?"  # up to the clock
     r"(?:(?:GMT|UTC?)?([+-]\d\d):?(\d\d)|(GMT|UTC?|Z|[ECMP][SD]T))?"  # the zone
@@ -53,7 +55,7 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
     Raises:
         UnreadableTime: none of these.
     """
-    if cursor_format == "iso" and type(value) is str and value[4:5] == "-" and value[10:11] == "T":
+    if cursor_format == "iso" and type(value) is str and value[4:17:6] == "-T:":
         with suppress(ValueError, OverflowError):  # nearly always; this is asked for every order
             return _utc(datetime.fromisoformat(value))
     if isinstance(value, datetime):
@@ -77,7 +79,8 @@ def read_time(value: Any, cursor_format: str = "iso") -> datetime:
         if _NUMBER.fullmatch(text) and (len(text) > 8 or cursor_format.startswith("epoch")):
             return _from_number(Decimal(text), cursor_format)
         with suppress(ValueError):
-            return _utc(datetime.fromisoformat(text))
+            if not _PART_OF_MINUTE.search(text):
+                return _utc(datetime.fromisoformat(text))
         return _utc(_from_words(text))
     except (ValueError, OverflowError, ArithmeticError, TypeError, IndexError):
         raise UnreadableTime("is not a readable time") from None

@@ -40,6 +40,7 @@ class Api:
         also: headers of every answer.
         redirect: where every answer redirects to.
         login_page: the path of a page of HTML that every other path redirects to.
+        interim: a status that it sends before each answer.
         seconds_ahead: what its clock is wrong by.
     """
 
@@ -49,6 +50,7 @@ class Api:
         self.redirect: str | None = None
         self.login_page: str | None = None
         self.also: dict[str, str] = {}
+        self.interim: int | None = None
         self.seconds_ahead = 0.0
         api = self
 
@@ -76,6 +78,9 @@ class Api:
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 if status == 204:
                     content = b""
+                if api.interim:
+                    self.send_response_only(api.interim)
+                    self.end_headers()
                 self.send_response(302 if api.redirect else status)
                 of_json = {"Content-Type": "application/json"}
                 for name, value in (of_json | api.also | headers).items():

@@ -155,6 +155,9 @@ def test_the_cursor_format_decides_what_else_would_be_guessed(
         "0001-01-01T00:00:00+02:00",
         "99991231T235959-0200",
         "0000-00-00 00:00:00",
+        "2024-01-02T03.5Z",  # half past three, not half a second
+        "2024-01-02T03:04.5Z",
+        "2024-01-02 0304,5",
         "²",
         10**30,
         -(10**30),

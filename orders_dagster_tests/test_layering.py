@@ -30,6 +30,7 @@ PLAIN = (
     "load_files",
     "span",
     "windows",
+    "api.answers",
     "api.session",
     "api.auth",
     "api.query",

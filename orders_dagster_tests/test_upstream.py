@@ -60,6 +60,7 @@ from orders_dagster.load_files import declare
 from orders_dagster.places import Table
 from orders_dagster.settings import ApiKey, OrdersSettings
 from orders_dagster.warehouse import _holder
+from orders_dagster_tests.small_api import Api
 
 NewPipeline = Callable[[], dlt.Pipeline]
 
@@ -382,6 +383,14 @@ def test_rest_api_source_takes_braces_in_a_parameter_for_a_placeholder() -> None
         rest_api_source(
             orders_config(session_with(answers), params={"where": where})  # type: ignore[arg-type]
         )
+
+
+def test_python_takes_what_comes_before_an_answer_for_it() -> None:
+    """So do requests and dlt. If this fails, api/answers.py can go."""
+    with Api(lambda query: {"orders": []}).running() as api, requests.Session() as session:
+        api.interim = 103
+
+        assert session.get(api.url, timeout=10).status_code == 103
 
 
 def test_dlts_offset_paginator_steps_by_the_limit() -> None:

@@ -25,11 +25,12 @@ from orders_dagster.errors import (
 )
 from orders_dagster.local import free_port
 from orders_dagster.settings import read_settings
-from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal
+from orders_dagster_tests.small_api import Answer, Answering, Api, Refusal, order, page
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
 Serve = Callable[[Answering], Api]
+ORDERS = [order(n, n) for n in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,9 @@ def test_a_second_401_in_a_row_stops_the_run(project: Project, shop: OpenShop) -
         project.synchronise()
 
 
-@pytest.mark.parametrize("lifetime", ["3600", None, "soon", -1, 0])
+@pytest.mark.parametrize(
+    "lifetime", ["3600", None, "soon", -1, 0, pytest.param(10**400, id="huge")]
+)
 def test_any_expires_in_is_dealt_with(project: Project, shop: OpenShop, lifetime: Any) -> None:
     """Token endpoints write it as text, or leave it out."""
     import requests
@@ -361,6 +364,55 @@ def test_a_charset_that_cannot_be_meant_is_utf_8(
     project.synchronise()
 
     assert project.query("SELECT city FROM ecommerce.orders") == [("Žatec",)]
+
+
+def test_what_is_sent_before_an_answer_is_not_taken_for_it(project: Project, serve: Serve) -> None:
+    """The answer itself would be that of the next request on the connection, and so on from there."""
+    api = serve(lambda query: page(ORDERS, query))
+    api.interim = 103
+
+    result = project.synchronise()
+
+    assert (result.rows_in_table, result.retries) == (len(ORDERS), 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(Refusal(302, {"Location": " "}), id="a redirect to nowhere"),
+        pytest.param(Refusal(200, {"Content-Length": "7"}), id="two lengths"),
+        pytest.param(
+            Refusal(429, {"Retry-After": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}),
+            id="a year too late",
+        ),
+    ],
+)
+def test_an_answer_with_odd_headers_is_retried(
+    project: Project, serve: Serve, odd: Refusal
+) -> None:
+    answers = [odd]
+    serve(lambda query: answers.pop() if answers else page(ORDERS, query))
+
+    result = project.synchronise()
+
+    assert (result.rows_in_table, result.retries) == (len(ORDERS), 1)
+
+
+def test_a_redirect_in_a_circle_is_named(project: Project, serve: Serve) -> None:
+    serve(lambda query: page(ORDERS, query)).redirect = "/v1/orders"
+
+    with pytest.raises(ApiRefused, match="302.*sources.orders.base_url .it redirects again"):
+        project.synchronise()
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_status_that_is_about_the_moment_names_the_setting_of_retries(
+    project: Project, serve: Serve, status: int
+) -> None:
+    serve(lambda query: Refusal(status))
+
+    with pytest.raises(ApiRefused, match=f"{status}.*sources.orders.retry.status_codes"):
+        project.synchronise()
 
 
 @pytest.mark.parametrize(

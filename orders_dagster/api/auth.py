@@ -82,7 +82,7 @@ class RenewingClientCredentials(OAuth2ClientCredentials):
         answer = self.session.post(self.access_token_url, data=form, headers=headers).json()
         token = answer.get("access_token") if isinstance(answer, dict) else None
         token = token.strip() if isinstance(token, str) else None
-        if not token or not token.isprintable():
+        if not token or not token.isascii() or not token.isprintable():
             raise SettingsError(
                 [
                     f"{self.session.redact(self.access_token_url)} answered without an access_token. "
@@ -111,6 +111,6 @@ def lifetime_seconds(expires_in: Any) -> float:
     """How long a token lives: a number, a number as text, or the default for anything else."""
     try:
         seconds = float(expires_in)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return DEFAULT_LIFETIME_SECONDS
     return seconds if 0 < seconds < float("inf") else DEFAULT_LIFETIME_SECONDS

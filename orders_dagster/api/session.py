@@ -22,14 +22,21 @@ import msgspec
 import requests
 from dlt.sources.helpers.rest_client.redaction import SENSITIVE_PARAMS, sanitize_url
 from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, Timeout
+from requests.exceptions import (
+    ChunkedEncodingError,
+    ConnectionError,
+    ContentDecodingError,
+    InvalidHeader,
+    Timeout,
+    TooManyRedirects,
+)
 from requests.utils import get_auth_from_url
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_base, wait_exponential_jitter
 from urllib3.exceptions import NewConnectionError
 
+from orders_dagster.api.answers import AnswersOnly
 from orders_dagster.errors import (
     ApiRefused,
     ApiUnavailable,
@@ -46,6 +53,9 @@ better retry, and a run that sleeps for an hour holds the warehouse's pool for n
 
 NO_CONTENT = 204
 """How some APIs say that they found nothing, BigCommerce's among them: RFC 9110, section 15.3.5."""
+
+TEMPORARY = (408, 425)
+"""Of the 4xx, those that are not about what was asked for: a time out, and too early."""
 
 FIRST_APART_SECONDS = 0.05
 MOST_APART_SECONDS = 2.0
@@ -146,7 +156,7 @@ class RenewableAuth(Protocol):
         ...
 
 
-_BROKEN = (ConnectionError, ChunkedEncodingError, ContentDecodingError, Timeout)
+_BROKEN = (ConnectionError, ChunkedEncodingError, ContentDecodingError, InvalidHeader, Timeout)
 _SECRET_NAME = re.compile(r"secret|token|key|pass|pwd|sig|auth|credential|(^|_)pin$", re.IGNORECASE)
 
 
@@ -210,7 +220,7 @@ class ApiSession(requests.Session):
         self._has_read = False  # a body of it
         self.auth = _by_address  # or requests would look for a login in ~/.netrc, and send that
         for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+            self.mount(scheme, AnswersOnly(pool_maxsize=connections))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ApiSession:
         """The session itself: dlt copies the configuration, and the copies share connections."""
@@ -317,14 +327,16 @@ class ApiSession(requests.Session):
             raise CredentialsRefused(
                 url=url, answer=str(status), settings=self._credential_settings
             )
-        if status >= 500:
+        if status >= 500 or status in TEMPORARY:
             settings = "sources.orders.retry.status_codes, if a retry may cure it, or tell the API's people"
             raise ApiRefused(url=url, status=status, settings=settings)
         if status >= 400:
             settings = self._refused_later if self._has_read else self._refused_settings
             raise ApiRefused(url=url, status=status, settings=settings)
-        if response.is_redirect:  # requests follows it, and calls send() for the next address
-            return response
+        if response.is_redirect and response.headers["Location"].strip():
+            return response  # requests follows it, and calls send() for the next address
+        if status >= 300:
+            raise _Transient(f"it answers {status}, which leads nowhere")
         body = None if response.status_code == NO_CONTENT else _parse(response)
         response.json = lambda **_: body  # type: ignore[method-assign]
         self._pace.answered()
@@ -343,6 +355,12 @@ class ApiSession(requests.Session):
                     url=self.redact(request.url), reason=reason, setting=self._address_setting
                 ) from None
             raise _Transient(reason) from None
+        except TooManyRedirects:
+            raise ApiRefused(
+                url=self.redact(request.url),
+                status=302,
+                settings=f"{self._address_setting} (it redirects again and again)",
+            ) from None
         except (requests.RequestException, ValueError) as error:
             # An address or a header that cannot be sent. What requests says may quote a secret.
             raise ApiRefused(
@@ -473,11 +491,11 @@ def _retry_after_seconds(response: Response) -> float | None:
         return float(value)
     try:
         until = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     try:  # by the clock that it was written by
         now = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         now = time.time()
     return max(0.0, until - now)
 
