@@ -141,9 +141,11 @@ class PagesDisagree(OrdersError):
 
     def __init__(self, *, url: str, seen: int, total: int, attempts: int) -> None:
         super().__init__(
-            f"{url} reports {total:,} orders, but its pages held {seen:,}, {attempts} times over. "
-            f"{NOTHING_LOADED} If the API counts something else, set sources.orders.total_path to "
-            'the path of the right number, or to "" for an API that reports none.'
+            f"{url} reports {total:,} orders, but its pages held {seen:,}"
+            f"{f', {attempts} times over' if attempts > 1 else ''}. {NOTHING_LOADED} If the API does not "
+            "keep to the sort, correct it in sources.orders.params; if it counts something else, set "
+            "sources.orders.total_path to the path of the right number, "
+            'or to "" for an API that reports none.'
         )
 
 

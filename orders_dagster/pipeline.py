@@ -46,6 +46,7 @@ from orders_dagster.source import Reading, orders_source
 from orders_dagster.span import Span
 from orders_dagster.step import BY_OFFSET, COLUMNS, Found
 from orders_dagster.tables import Counts, is_common
+from orders_dagster.tally import check_tally
 from orders_dagster.values import Values
 from orders_dagster.warehouse import Warehouse, kind_of, open_warehouse
 from orders_dagster.windows import AHEAD
@@ -207,6 +208,7 @@ class _Run:
                 workers=self._settings.workers,
                 max_parallel_items=AHEAD * self._settings.workers,
             )
+            check_tally(self._reading)
         self._extract += seconds()
         self._progress.line("Read")
         with _timed() as seconds:

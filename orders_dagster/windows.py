@@ -104,7 +104,7 @@ class Windows:
         self._reading: dict[int, Window] = {}
         self._taken = self._arrived = 0
         self._load_orders = self._left_in_load = 0
-        self.pages = 0
+        self.pages = self.orders = 0
         self.first_total: int | None = None
         self._wait(start, end)
 
@@ -137,6 +137,7 @@ class Windows:
         """Note a page that was read."""
         with self._lock:
             self.pages += 1
+            self.orders += orders
             self._left_in_load -= orders
             if self.pages == 1:
                 self.first_total = total

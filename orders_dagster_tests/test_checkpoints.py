@@ -86,7 +86,7 @@ def test_a_run_that_fails_keeps_its_checkpoints(project: Project, shop: OpenShop
     """T15: hours of reading must not be read again for one bad minute of the shop."""
     store = shop(orders=1000)
     project.set(checkpoint_orders=200, page_size=100)
-    store.script(*["ok"] * 7, *["503"] * 100)
+    store.script(*["ok"] * 9, *["503"] * 100)
 
     with pytest.raises(ApiUnavailable):
         project.synchronise()

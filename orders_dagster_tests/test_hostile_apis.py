@@ -211,6 +211,27 @@ def test_a_timestamp_in_which_a_run_failed_is_read_on_where_the_filter_excludes_
     assert loaded(project) == set(range(40))
 
 
+@pytest.mark.parametrize("checkpoint", [50_000, 40])
+def test_a_sort_by_id_is_noticed_where_the_lowest_ids_were_touched_last(
+    project: Project, serve: Callable[[Answering], Api], checkpoint: int
+) -> None:
+    """Every page is in order, and the reading goes on behind it: what is older would stay away for good."""
+    touched = [order(n, 50_000 + n) for n in range(60)]
+    orders = [*touched, *(order(100 + n, n * 60) for n in range(200))]
+
+    def answer(query: dict[str, str]) -> Answer:
+        found = page(orders, query | {"offset": "0", "limit": "1000"})
+        by_id = sorted(found["orders"], key=lambda one: one["order_id"])
+        first = int(query["offset"])
+        return found | {"orders": by_id[first : first + int(query["limit"])]}
+
+    serve(answer)
+    project.set(page_size=20, checkpoint_orders=checkpoint)
+
+    with pytest.raises(PagesDisagree, match=r"reports 2\d\d orders.*sort.*sources.orders.params"):
+        project.synchronise()
+
+
 def test_a_page_that_is_refused_behind_others_is_not_blamed_on_the_path(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

@@ -41,6 +41,7 @@ PLAIN = (
     "api.seek",
     "step",
     "source",
+    "tally",
     "changes",
     "progress",
     "rejections",

@@ -9,7 +9,7 @@ from typing import Any
 from dlt.sources.helpers.rest_client.client import RESTClient
 from requests import Response
 
-from orders_dagster.api.connect import connect
+from orders_dagster.api.connect import Connection, connect
 from orders_dagster.api.page import PageShape, compiled
 from orders_dagster.api.query import page_params
 from orders_dagster.api.session import Traffic
@@ -28,8 +28,8 @@ class TotalOfThePage(Exception):
 class ApiCounts:
     """What the API says of its orders without reading them all."""
 
-    def __init__(self, settings: OrdersSettings) -> None:
-        session, auth = connect(settings, Traffic())
+    def __init__(self, settings: OrdersSettings, connection: Connection | None = None) -> None:
+        session, auth = connection or connect(settings, Traffic())
         self._settings = settings
         self._step = step_of(settings.cursor_format)
         self._client = RESTClient(settings.base_url, auth=auth, session=session)
@@ -46,6 +46,10 @@ class ApiCounts:
         if total == orders > 1 or (total == 1 and self._total(span, 2)[0] > 1):
             raise TotalOfThePage
         return total
+
+    def total_in(self, span: Span) -> int:
+        """The same, of an API whose total has been seen to be more than the size of a page."""
+        return self._total(span, self._settings.page_size)[0]
 
     def _total(self, span: Span, limit: int) -> tuple[int, int]:
         """The total of a page, and how many orders are on it: some are larger than asked for."""
