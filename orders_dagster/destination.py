@@ -20,6 +20,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt.pipeline.configuration import PipelineConfiguration
 from filelock import FileLock, Timeout
 
+from orders_dagster.cancel import HEARS_SIGNALS
 from orders_dagster.errors import WarehouseBusy
 from orders_dagster.settings import set_default
 from orders_dagster.warehouse import (
@@ -131,6 +132,7 @@ def inert_pipeline() -> dlt.Pipeline:
 
 def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     set_default(EMPTIES_STAGING, True)
+    set_default(HEARS_SIGNALS, False)
     pipeline = dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import FrameType
 
 import dlt
 from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from orders_dagster.before import look, state, watermark
+from orders_dagster.cancel import after_this, stopping
 from orders_dagster.columns import WIDENING, column_type, naming_for, parents
 from orders_dagster.cursor import step_of
 from orders_dagster.destination import file_format, orders_pipeline, where
@@ -130,6 +128,8 @@ def synchronise(
         if found is None and error.step == "extract":
             raise
         *_, reason = causes(error)
+        if isinstance(reason, KeyboardInterrupt):  # told to end twice
+            raise reason from None
         raise found or WarehouseRefused(step=error.step, reason=reason) from None
     except OrdersError:
         raise
@@ -200,7 +200,7 @@ class _Run:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
         is_rebuilt = bool(self._before.gone) and not self._loads
         stop = self._reading.connection.session.stop
-        with _timed() as seconds, _stopping_on_signals(stop):
+        with _timed() as seconds, stopping(stop):
             self._pipeline.extract(
                 orders_source(self._reading),
                 loader_file_format=file_format(self._capabilities),
@@ -211,7 +211,7 @@ class _Run:
             check_tally(self._reading)
         self._extract += seconds()
         self._progress.line("Read")
-        with _timed() as seconds:
+        with _timed() as seconds, after_this():
             self._pipeline.normalize()
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
@@ -219,7 +219,8 @@ class _Run:
         with self._warehouse() as warehouse:
             with _timed() as seconds:
                 fit_tables(warehouse, schemas[ORDERS], self._left)
-                self._loads += self._pipeline.load().loads_ids
+                with after_this():
+                    self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
             self._look_after(schemas[ORDERS].clone())
             is_in_file = warehouse.checkpoint()
@@ -330,33 +331,6 @@ def _collecting_seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-class _Cancelled(Exception):
-    """What threads end with that nobody waits for."""
-
-
-@contextmanager
-def _stopping_on_signals(stop: Callable[[Exception], None]) -> Iterator[None]:
-    """Who cancels a run does not wait for its threads, as dlt does: one that was told to come back in five
-    minutes would be waited for, and would ask again."""
-    before: dict[int, Callable[[int, FrameType | None], object]] = {}
-
-    def cancelled(number: int, frame: FrameType | None) -> None:
-        stop(_Cancelled("the process was told to end"))
-        before[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():  # signals are for no other
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.getsignal(number)
-            if callable(handler):  # else the process ends at once, or is not to end
-                before[number] = handler
-                signal.signal(number, cancelled)
-    try:
-        yield
-    finally:
-        for restored, handler_before in before.items():
-            signal.signal(restored, handler_before)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ PLAIN = (
     "progress",
     "rejections",
     "tables",
+    "cancel",
     "destination",
     "before",
     "fit",

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
 from threading import Barrier, Event, Lock
+from typing import Any
 
 import pytest
 from dagster import DagsterInstance
+from dlt.load.load import Load
 
 from orders_dagster.api.connect import connect
 from orders_dagster.api.session import MAX_WAIT_SECONDS, Pace, Traffic
@@ -269,6 +271,30 @@ def test_a_run_of_dagster_does_not_multiply_the_retries(
 
     assert not result.success
     assert asked_for_orders(store) == ATTEMPTS
+
+
+def test_a_run_that_is_cancelled_while_it_loads_ends_after_that_load(
+    project: Project, shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dlt forgets a signal that comes late in a load: the run went on, and ended well."""
+    store = shop(orders=1000)
+    project.set(page_size=20, checkpoint_orders=200)
+    complete, loads = Load.complete_package, list[str]()
+
+    def cancelled(load: Load, load_id: str, *args: Any, **kwargs: Any) -> None:
+        complete(load, load_id, *args, **kwargs)
+        loads.append(load_id)
+        if len(loads) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Load, "complete_package", cancelled)
+
+    with pytest.raises(KeyboardInterrupt):
+        project.synchronise()
+
+    assert len(loads) == 1
+    assert 0 < len(project.orders()) < 1000
+    assert project.synchronise().rows_in_table == len(store.orders())
 
 
 def test_a_run_that_is_cancelled_waits_for_nobody(serve: Serve) -> None:
