@@ -19,8 +19,8 @@ from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.step import IN_LISTS, WATERMARK
-from orders_dagster.tables import Counts, emptied, lists_in, mend, missing, rows_of_lists
+from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
+from orders_dagster.tables import Counts, emptied, knows, lists_in, mend, missing, rows_of_lists
 from orders_dagster.warehouse import Warehouse
 
 
@@ -37,7 +37,7 @@ class Before:
             its loads has left newer ones than the watermark.
         lists: how many lists there are in tables of which dlt's state tells too few.
         schema: dlt's schema, as it is.
-        unknown: tables that are there without dlt knowing them, which are to be made anew.
+        unknown: tables of ours that are there without dlt knowing them, which are to be made anew.
     """
 
     gone: list[str]
@@ -68,6 +68,9 @@ def look(
     counts = Counts(warehouse, settings)
     others = list(_other_fields(pipeline, settings, naming))
     is_known = watermark(pipeline) is not None
+    is_forgotten = not knows(pipeline.schemas.get(ORDERS)) and state(pipeline, COLUMNS) is not None
+    if is_forgotten and warehouse.columns(ORDERS):
+        gone = [VERSION_TABLE_NAME]
     if not gone and (is_known or others) and not counts.any_complete():
         # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it
         # was, and dlt did not know yet, whose watermark is that of before. Or never filled at all.
@@ -77,7 +80,7 @@ def look(
     if is_known and not gone:
         gone = emptied(rows_of, in_lists, rows)
     if gone:
-        return Before(gone, unknown=(ORDERS, *in_lists) if VERSION_TABLE_NAME in gone else ())
+        return Before(gone, unknown=(*in_lists, ORDERS) if is_forgotten else ())
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     schema = pipeline.schemas.get(ORDERS)

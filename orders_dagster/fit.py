@@ -8,19 +8,22 @@ this one has read before. So the run ends, and the next one sees what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import dlt
 from dlt.common.schema.typing import LOADS_TABLE_NAME, TColumnType
 
+from orders_dagster.before import Before
 from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
 from orders_dagster.tables import drop_staging, orders_tables
 from orders_dagster.values import SCALE, Column
 from orders_dagster.warehouse import Warehouse, is_undefined, kind_of
+
+_TEXTS = ("varchar", "text", "character varying", "json", "jsonb")
+_COARSE = ("timestamp_s", "timestamp_ms")
 
 
 @dataclass(frozen=True)
@@ -31,58 +34,48 @@ class Left:
         schema: dlt's schema of them, None if it knows none.
         loads: how many have been completed, and the last one's id.
         filled: which of the tables hold rows; one that is not there holds none.
-        unknown: tables that are there without dlt knowing them, to be dropped, as it drops those that it
-            makes anew itself.
     """
 
     schema: dlt.Schema | None
-    loads: tuple[Any, ...]
+    loads: tuple[int, str | None]
     filled: dict[str, bool]
-    unknown: tuple[str, ...] = ()
 
     @classmethod
-    def now(
-        cls, warehouse: Warehouse, schema: dlt.Schema | None, unknown: tuple[str, ...] = ()
-    ) -> Left:
+    def now(cls, warehouse: Warehouse, schema: dlt.Schema | None) -> Left:
         """As they are."""
-        name, column = warehouse.name, warehouse.column
-        made = {table for table, _ in _columns(schema)}
-        loads: tuple[Any, ...] = (0, None)
-        try:
-            [loads] = warehouse.query(
-                f"SELECT COUNT(*), MAX({column('load_id')}) FROM {name(LOADS_TABLE_NAME)} "
-                f"WHERE {column('status')} = 0 AND {column('schema_name')} = %s",
-                ORDERS,
-            )
-        except Exception as error:
-            if not is_undefined(error):
-                raise
-        filled = {table: _holds_rows(warehouse, table) for table in made}
-        return cls(schema, tuple(loads), filled, unknown)
+        made = schema.data_tables(seen_data_only=True) if schema else []
+        filled = {str(table["name"]): _holds_rows(warehouse, str(table["name"])) for table in made}
+        return cls(schema, _loads(warehouse), filled)
 
 
-def fit_tables(warehouse: Warehouse, load: dlt.Schema, left: Left) -> None:
+def fit_tables(
+    warehouse: Warehouse, load: dlt.Schema, left: Left, gone: Before | None = None
+) -> None:
     """Have the tables take a load as it is.
 
     Args:
         load: dlt's schema of the load.
         left: the tables as they should be.
+        gone: what the run has found, if the load is the first of those that make the tables anew.
 
     Raises:
         WarehouseChanged: somebody has dropped or emptied something since, or another run has loaded orders.
         ColumnsAltered: a column has another type than the load.
     """
     now = Left.now(warehouse, left.schema)
+    if now.loads[0] < left.loads[0]:
+        raise WarehouseChanged([f"{LOADS_TABLE_NAME} was dropped or emptied"])
     if now.loads != left.loads:
         raise WarehouseChanged(["another run has loaded orders"])
     if emptied := [table for table in left.filled if left.filled[table] > now.filled[table]]:
         raise WarehouseChanged([f"{table} was dropped or emptied" for table in sorted(emptied)])
-    if left.unknown:
-        for table in {*left.unknown, *orders_tables(load)}:
+    if gone is not None and gone.unknown:  # those that it knows dlt drops itself
+        in_load = reversed(orders_tables(load)[1:])
+        for table in dict.fromkeys([*in_load, *gone.unknown]):  # `orders` last
             warehouse.execute(f"DROP TABLE IF EXISTS {warehouse.name(table)}")
     is_stale = left.schema is None
     if kind_of(warehouse.pipeline) in WIDENING:
-        if left.schema is not None:
+        if gone is None:
             fit_columns(warehouse, load, left.schema)
         try:
             with warehouse.staging():
@@ -106,21 +99,46 @@ def fit_columns(warehouse: Warehouse, load: dlt.Schema, left: dlt.Schema | None)
         ColumnsAltered: a column has another type than the load.
     """
     there = warehouse.column_types(orders_tables(load))
-    gone = [f"{table}.{name}" for table, name in _columns(left) if (table, name) not in there]
+    gone = [column for column in _columns(left) if _folded(column) not in there]
     if gone:
-        raise WarehouseChanged([f"{name} was dropped" for name in gone])
+        raise WarehouseChanged([f"{table}.{name} was dropped" for table, name in gone])
     altered = []
-    for (table, name), kind in sorted(there.items()):
-        wanted = column_type(load, (table, name))
-        if wanted == "decimal" and kind["data_type"] == "bigint":
-            warehouse.execute(_to_decimal(warehouse, table, name))
-        elif wanted is not None and not _holds(kind, wanted):
-            altered.append((f"{table}.{name}", str(kind["data_type"]), wanted))
+    for table in orders_tables(load):
+        for name in load.tables[table]["columns"]:
+            kind, of_dlt = there.get(_folded((table, name)), ("", None))
+            wanted = column_type(load, (table, name))
+            if of_dlt is None or wanted is None:
+                continue
+            is_whole = of_dlt["data_type"] == "bigint"
+            if wanted == "decimal" and is_whole and column_type(left, (table, name)) != "decimal":
+                warehouse.execute(_to_decimal(warehouse, table, name))
+            elif not _holds(kind, of_dlt, wanted):
+                altered.append((f"{table}.{name}", kind, wanted))
     if altered:
         raise ColumnsAltered(altered)
 
 
-def _columns(schema: dlt.Schema | None) -> Iterable[Column]:
+def _loads(warehouse: Warehouse) -> tuple[int, str | None]:
+    column = warehouse.column
+    try:
+        [(count, last)] = warehouse.query(
+            f"SELECT COUNT(*), MAX({column('load_id')}) FROM {warehouse.name(LOADS_TABLE_NAME)} "
+            f"WHERE {column('status')} = 0 AND {column('schema_name')} = %s",
+            ORDERS,
+        )
+    except Exception as error:
+        if is_undefined(error):
+            return 0, None
+        raise
+    return int(count), last
+
+
+def _folded(column: Column) -> Column:
+    """As names are compared: somebody may have written one in capitals."""
+    return column[0].lower(), column[1].lower()
+
+
+def _columns(schema: dlt.Schema | None) -> Iterator[Column]:
     """The columns of `orders` and its child tables that dlt has made."""
     if schema is not None:
         made = {str(table["name"]): table for table in schema.data_tables(seen_data_only=True)}
@@ -139,12 +157,19 @@ def _holds_rows(warehouse: Warehouse, table: str) -> bool:
         raise
 
 
-def _holds(there: TColumnType, wanted: str) -> bool:
-    """Whether a column holds all values of a type unchanged, or refuses them."""
-    if there["data_type"] == "decimal":
+def _holds(kind: str, of_dlt: TColumnType, wanted: str) -> bool:
+    """Whether a column holds all values of a type unchanged, or refuses them.
+
+    Args:
+        kind: the destination's type.
+        of_dlt: what dlt takes that for: for text, if it does not know it.
+    """
+    if of_dlt["data_type"] == "decimal":
         # Of whole numbers to dlt, if a load was killed after the column was widened.
-        return wanted == "bigint" or (wanted == "decimal" and there.get("scale") in (None, SCALE))
-    return there["data_type"] == wanted
+        return wanted == "bigint" or (wanted == "decimal" and of_dlt.get("scale") in (None, SCALE))
+    if wanted in ("text", "json"):
+        return kind.lower() in _TEXTS
+    return of_dlt["data_type"] == wanted and kind.lower() not in _COARSE
 
 
 def _to_decimal(warehouse: Warehouse, table: str, column: str) -> str:

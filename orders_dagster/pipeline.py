@@ -165,7 +165,7 @@ class _Run:
         self._naming = naming_for(self._capabilities)
         with self._warehouse() as warehouse:
             self._before = before = look(pipeline, warehouse, settings, self._naming, started_at)
-            self._left = Left.now(warehouse, before.schema, before.unknown)
+            self._left = Left.now(warehouse, before.schema)
         if before.gone:
             log(
                 f"{', '.join(before.gone)} is not in the warehouse any more, empty, or rebuilt in part: "
@@ -218,7 +218,8 @@ class _Run:
         schemas = self._pipeline.schemas
         with self._warehouse() as warehouse:
             with _timed() as seconds:
-                fit_tables(warehouse, schemas[ORDERS], self._left)
+                gone = self._before if is_rebuilt else None
+                fit_tables(warehouse, schemas[ORDERS], self._left, gone)
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import VERSION_TABLE_NAME
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
@@ -31,14 +30,20 @@ def orders_tables(schema: dlt.Schema | None) -> list[str]:
     return tables
 
 
+def knows(schema: dlt.Schema | None) -> bool:
+    """Whether dlt knows the tables; without its own of versions it does not."""
+    return schema is not None and ORDERS in schema.tables
+
+
 def missing(warehouse: Warehouse) -> list[str]:
     """The tables, and the columns as `table.column`, that dlt's schema has and somebody has dropped.
 
     dlt would fail to merge into them; and with the watermark kept, what was in them would stay away.
     """
     schema = warehouse.pipeline.schemas.get(ORDERS)
-    if schema is None or ORDERS not in schema.tables:
-        return [VERSION_TABLE_NAME] if warehouse.columns(ORDERS) else []
+    if not knows(schema):
+        return []
+    assert schema is not None
     found = [name for name in _own_of(schema) if not warehouse.columns(name)]
     for table in schema.data_tables(seen_data_only=True):
         name = str(table["name"])

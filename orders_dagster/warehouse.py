@@ -126,19 +126,21 @@ class Warehouse:
                 return []
             raise
 
-    def column_types(self, tables: Sequence[str]) -> dict[tuple[str, str], TColumnType]:
-        """The columns of some tables as they are now, with dlt's type of each; for destinations with an
-        information schema in lower case."""
+    def column_types(self, tables: Sequence[str]) -> dict[tuple[str, str], tuple[str, TColumnType]]:
+        """The columns of some tables as they are now, all names in lower case, with the destination's and
+        dlt's type of each; for destinations with an information schema."""
         rows = self.query(
-            "SELECT table_name, column_name, data_type, numeric_precision, numeric_scale "
-            "FROM information_schema.columns "
-            "WHERE table_catalog = current_database() "
-            f"AND table_schema = %s AND table_name IN ({', '.join(['%s'] * len(tables))})",
-            self.client.dataset_name,
-            *tables,
+            "SELECT lower(table_name), lower(column_name), data_type, numeric_precision, numeric_scale "
+            "FROM information_schema.columns WHERE table_catalog = current_database() "
+            f"AND lower(table_schema) = %s AND lower(table_name) IN ({', '.join(['%s'] * len(tables))})",
+            self.client.dataset_name.lower(),
+            *(table.lower() for table in tables),
         )
         type_of = self.client.capabilities.get_type_mapper().from_destination_type
-        return {(str(table), str(name)): type_of(*of_column) for table, name, *of_column in rows}
+        return {
+            (str(table), str(name)): (str(kind), type_of(kind, *digits))
+            for table, name, kind, *digits in rows
+        }
 
     def types(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """The columns of those tables that exist, with dlt's type of each. Asked of the destination."""

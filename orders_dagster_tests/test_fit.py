@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from orders_dagster.errors import ColumnsAltered, WarehouseChanged
+from orders_dagster.errors import ColumnsAltered, WarehouseChanged, WarehouseRefused
 from orders_dagster.repair import repair
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
@@ -159,36 +159,75 @@ def test_a_repair_brings_back_what_was_dropped(project: Project, serve: Serve, h
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("orders ALTER code TYPE BIGINT", "orders.code holds bigint, not text"),
-        ("orders ALTER total TYPE DOUBLE", "orders.total holds double, not decimal"),
-        ("orders__items ALTER price TYPE DECIMAL(18, 2)", "orders__items.price holds decimal"),
-        ("orders ADD coupon BIGINT", "orders.coupon holds bigint, not text"),
+        ("orders ALTER code TYPE BIGINT", "orders.code holds BIGINT, not text"),
+        ("orders ALTER code TYPE FLOAT", "orders.code holds FLOAT, not text"),
+        ("orders ALTER code TYPE UINTEGER", "orders.code holds UINTEGER, not text"),
+        ("orders ALTER total TYPE DOUBLE", "orders.total holds DOUBLE, not decimal"),
+        ("orders ALTER total TYPE BIGINT", "orders.total holds BIGINT, not decimal"),
+        ("orders ALTER paid TYPE TIMESTAMP_S", "orders.paid holds TIMESTAMP_S, not timestamp"),
+        (
+            "orders__items ALTER price TYPE DECIMAL(18, 2)",
+            r"orders__items.price holds DECIMAL\(18,2\), not decimal",
+        ),
+        ("orders ADD coupon BIGINT", "orders.coupon holds BIGINT, not text"),
     ],
 )
 def test_a_column_that_somebody_has_given_another_type_is_named(
     project: Project, serve: Serve, change: str, named: str
 ) -> None:
     """Without a word, the destination would make 7 of "007", and cut a fraction."""
-    orders = [order(n, n, code="1", total=0.123, items=[{"price": 0.123}]) for n in range(3)]
+    fields = {"total": 0.123, "paid": "2024-01-01T00:00:00.750Z", "items": [{"price": 0.123}]}
+    orders = [order(n, n, code="1", **fields) for n in range(3)]
     serve(lambda query: page(orders, query))
     project.synchronise()
     project.execute(f"ALTER TABLE ecommerce.{change}")
     table, _, column = named.partition(" ")[0].partition(".")
-    orders[0] = order(0, 9, code="007", total=0.123, coupon="007", items=[{"price": 0.123}])
+    orders[0] = order(0, 9, code="007", coupon="007", **fields)
 
     with pytest.raises(ColumnsAltered, match=named):
         project.synchronise()
 
     project.execute(f"ALTER TABLE ecommerce.{table} DROP {column}")
     project.synchronise()
-    columns = "code, total, coupon, price" if column == "coupon" else "code, total, price"
     rows = project.query(
-        f"SELECT {columns} FROM ecommerce.orders o JOIN ecommerce.orders__items i "
-        "ON i._dlt_parent_id = o._dlt_id ORDER BY order_id"
+        "SELECT code, total, price, epoch_ms(paid) % 1000 FROM ecommerce.orders o "
+        "JOIN ecommerce.orders__items i ON i._dlt_parent_id = o._dlt_id ORDER BY order_id"
     )
-    coupons = [("007",), (None,), (None,)] if column == "coupon" else [()] * 3
     fraction = Decimal("0.123")
-    assert rows == [
-        (code, fraction, *coupon, fraction)
-        for code, coupon in zip(("007", "1", "1"), coupons, strict=True)
-    ]
+    assert rows == [(code, fraction, fraction, 750) for code in ("007", "1", "1")]
+    assert project.scalar("SELECT coupon FROM ecommerce.orders WHERE order_id = 0") == "007"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE ecommerce.orders RENAME note TO Note",
+        "CREATE TABLE ecommerce.t AS FROM ecommerce.orders; DROP TABLE ecommerce.orders;"
+        "ALTER TABLE ecommerce.t RENAME TO ORDERS",
+    ],
+)
+def test_a_name_in_capitals_is_the_same_name(project: Project, serve: Serve, change: str) -> None:
+    """As it is to DuckDB."""
+    orders = [order(n, n, note="old", items=[{"line": 1}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute(change)
+    orders[0] = order(0, 9, note="new", items=[{"line": 1}])
+
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+
+
+def test_tables_that_somebody_else_has_made_are_left_alone(project: Project, serve: Serve) -> None:
+    serve(lambda query: page([order(1, 1, items=[{"line": 1}])], query))
+    project.execute(
+        "CREATE SCHEMA ecommerce; CREATE TABLE ecommerce.orders AS SELECT 1 AS id, 'theirs' AS whose;"
+        "CREATE TABLE ecommerce.orders__items AS SELECT 'theirs' AS whose"
+    )
+
+    with pytest.raises(WarehouseRefused):
+        project.synchronise()
+
+    assert project.scalar("SELECT whose FROM ecommerce.orders") == "theirs"
+    assert project.scalar("SELECT whose FROM ecommerce.orders__items") == "theirs"

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from orders_dagster_tests.content import assert_the_tables_equal_the_shop
+from orders_dagster_tests.small_api import Answering, Api, order, page
 from orders_dagster_tests.victim import At, End, Zygote, zygote
-from orders_dagster_tests.world import Project, Shop
+from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
 
@@ -208,6 +209,27 @@ def test_killed_again_and_again(project: Project, changed: Shop, victims: Zygote
         changed.change(modify=5)
 
     assert_the_next_run_repairs(project, changed)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_killed_while_it_drops_tables_that_dlt_has_forgotten(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote, nth: int, when: str
+) -> None:
+    """What is left of them would be taken for what is yet to be made: items twice, 7 of "007"."""
+    orders = [order(n, n, tags=["a"], items=[{"line": 1, "code": 7}]) for n in range(20)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("DROP TABLE ecommerce._dlt_version")
+    orders = [order(n, 100 + n, items=[{"line": 1, "code": "007"}]) for n in range(20)]
+
+    assert was_killed(victims.synchronise(At(sql="DROP TABLE IF EXISTS", when=when, nth=nth)))
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+    codes = project.query("SELECT code FROM ecommerce.orders__items")
+    assert codes == [("007",)] * 20
+    assert project.synchronise().was_gone == ()
 
 
 def test_killed_while_a_column_becomes_decimal(

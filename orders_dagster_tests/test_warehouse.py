@@ -174,15 +174,15 @@ def test_what_the_warehouse_quotes_is_not_shown(
     """A load that is refused quotes the row; customers' data must not get into the event log."""
     store = shop(orders=5)
     project.synchronise()
-    for dataset in ("ecommerce", "ecommerce_staging"):
-        project.execute(f"ALTER TABLE {dataset}.orders ALTER note TYPE ENUM('') USING ''")
-    store.put({"order_id": "A", "note": name, "items": []})
+    project.execute("UPDATE ecommerce.orders SET note = order_id")
+    project.execute("CREATE UNIQUE INDEX one_note ON ecommerce.orders (note)")
+    store.put(*({"order_id": key, "note": name, "items": []} for key in "AB"))
 
     with pytest.raises(WarehouseRefused, match="dlt failed to load the orders") as refused:
         project.synchronise()
 
     assert not re.search("Jane|Roe|Hara|oe'", str(refused.value))
-    assert "column note" in str(refused.value)
+    assert "onstraint" in str(refused.value)
     assert refused.value.__cause__ is None
 
 
