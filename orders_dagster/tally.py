@@ -37,10 +37,8 @@ def check_tally(reading: Reading) -> None:
         return
     try:
         there = ApiCounts(settings, reading.connection).total_in(Span(reading.start, end))
-    except (
-        OrdersError
-    ):  # what has been read is in order, and may be loaded; the next request ends the run
-        return
+    except OrdersError:
+        return  # what has been read is in order, and may be loaded; the next request ends the run
     if not _is_about(read, there):
         url = reading.connection.session.redact(settings.base_url + settings.path)
         raise PagesDisagree(url=url, seen=read, total=there, attempts=1)
