@@ -62,6 +62,31 @@ def test_what_somebody_drops_or_empties_while_a_run_reads_comes_back(
     assert project.synchronise().was_gone == ()
 
 
+def test_rejected_orders_that_somebody_drops_while_a_run_reads_come_back(
+    project: Project, serve: Serve
+) -> None:
+    """They wait there until they can be merged, and nothing else tells of them."""
+    orders = [order(1, 1), order(2, 2, order_id=None), order(3, 3, order_id="zz")]
+    harms: list[str] = []
+
+    def answer(query: dict[str, str]) -> Answer:
+        if harms:
+            project.execute(harms.pop())
+        return page(orders, query)
+
+    serve(answer)
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders.append(order(4, 100, order_id=None, fresh=1))
+    harms.append("DROP TABLE ecommerce.orders_rejected")
+
+    with pytest.raises(WarehouseChanged, match="orders_rejected was dropped"):
+        project.synchronise()
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 3
+
+
 def test_what_another_run_has_loaded_while_this_one_read_is_not_overwritten(
     project: Project, serve: Serve
 ) -> None:
