@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import dlt
 from dlt.common.schema.typing import LOADS_TABLE_NAME, TColumnType
@@ -18,7 +19,7 @@ from orders_dagster.before import Before
 from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
-from orders_dagster.tables import drop_staging, orders_tables
+from orders_dagster.tables import columns_of, drop_staging, orders_tables
 from orders_dagster.values import SCALE, Column
 from orders_dagster.warehouse import Warehouse, is_undefined, kind_of
 
@@ -120,17 +121,24 @@ def fit_columns(warehouse: Warehouse, load: dlt.Schema, left: dlt.Schema | None)
 
 def _loads(warehouse: Warehouse) -> tuple[int, str | None]:
     column = warehouse.column
+    found = _if_there(
+        warehouse,
+        f"SELECT COUNT(*), MAX({column('load_id')}) FROM {warehouse.name(LOADS_TABLE_NAME)} "
+        f"WHERE {column('status')} = 0 AND {column('schema_name')} = %s",
+        ORDERS,
+    )
+    count, last = found[0] if found else (0, None)
+    return int(count), last
+
+
+def _if_there(warehouse: Warehouse, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query, none if its table is not there."""
     try:
-        [(count, last)] = warehouse.query(
-            f"SELECT COUNT(*), MAX({column('load_id')}) FROM {warehouse.name(LOADS_TABLE_NAME)} "
-            f"WHERE {column('status')} = 0 AND {column('schema_name')} = %s",
-            ORDERS,
-        )
+        return warehouse.query(sql, *args)
     except Exception as error:
         if is_undefined(error):
-            return 0, None
+            return []
         raise
-    return int(count), last
 
 
 def _folded(column: Column) -> Column:
@@ -143,18 +151,13 @@ def _columns(schema: dlt.Schema | None) -> Iterator[Column]:
     if schema is not None:
         made = {str(table["name"]): table for table in schema.data_tables(seen_data_only=True)}
         for name in orders_tables(schema):
-            columns = made[name]["columns"] if name in made else {}
-            yield from ((name, column) for column, hints in columns.items() if "data_type" in hints)
+            yield from ((name, column) for column in columns_of(made.get(name)))
 
 
 def _holds_rows(warehouse: Warehouse, table: str) -> bool:
-    try:
-        there = f"EXISTS (SELECT 1 FROM {warehouse.name(table)})"
-        return bool(warehouse.scalar(f"SELECT CASE WHEN {there} THEN 1 ELSE 0 END"))
-    except Exception as error:
-        if is_undefined(error):
-            return False
-        raise
+    there = f"EXISTS (SELECT 1 FROM {warehouse.name(table)})"
+    found = _if_there(warehouse, f"SELECT CASE WHEN {there} THEN 1 ELSE 0 END")
+    return bool(found and found[0][0])
 
 
 def _holds(kind: str, of_dlt: TColumnType, wanted: str) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import dlt
+from dlt.common.schema.typing import TTableSchema
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
@@ -30,6 +31,13 @@ def orders_tables(schema: dlt.Schema | None) -> list[str]:
     return tables
 
 
+def columns_of(table: TTableSchema | None) -> list[str]:
+    """The columns of a table that dlt has made; it knows others without a type, for which no value came."""
+    return (
+        [name for name, hints in table["columns"].items() if "data_type" in hints] if table else []
+    )
+
+
 def knows(schema: dlt.Schema | None) -> bool:
     """Whether dlt knows the tables; without its own of versions it does not."""
     return schema is not None and ORDERS in schema.tables
@@ -48,8 +56,7 @@ def missing(warehouse: Warehouse) -> list[str]:
     for table in schema.data_tables(seen_data_only=True):
         name = str(table["name"])
         there = {column.casefold() for column in warehouse.columns(name)}
-        wanted = [column for column, hints in table["columns"].items() if "data_type" in hints]
-        gone = [f"{name}.{column}" for column in wanted if column.casefold() not in there]
+        gone = [f"{name}.{col}" for col in columns_of(table) if col.casefold() not in there]
         found += gone if there else [name]
     return found
 

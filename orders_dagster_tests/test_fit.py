@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,17 @@ from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
 from orders_dagster_tests.world import RUN, Project, expected
 
 Serve = Callable[[Answering], Api]
+
+
+def harming(project: Project, orders: list[dict[str, Any]], harms: list[str]) -> Answering:
+    """An API during whose next answer each harm is done to the tables, once."""
+
+    def answer(query: dict[str, str]) -> Answer:
+        if harms:
+            project.execute(harms.pop())
+        return page(orders, query)
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -39,13 +51,7 @@ def test_what_somebody_drops_or_empties_while_a_run_reads_comes_back(
     as they should be, and read on from the watermark."""
     orders = [order(n, n, note=f"note {n}", items=[{"line": 1}]) for n in range(20)]
     harms: list[str] = []
-
-    def answer(query: dict[str, str]) -> Answer:
-        if harms:
-            project.execute(harms.pop())
-        return page(orders, query)
-
-    serve(answer)
+    serve(harming(project, orders, harms))
     project.set(lag_seconds=0)
     project.synchronise()
     fields = {"fresh": 1} if has_new_field else {}
@@ -68,13 +74,7 @@ def test_rejected_orders_that_somebody_drops_while_a_run_reads_come_back(
     """They wait there until they can be merged, and nothing else tells of them."""
     orders = [order(1, 1), order(2, 2, order_id=None), order(3, 3, order_id="zz")]
     harms: list[str] = []
-
-    def answer(query: dict[str, str]) -> Answer:
-        if harms:
-            project.execute(harms.pop())
-        return page(orders, query)
-
-    serve(answer)
+    serve(harming(project, orders, harms))
     project.set(lag_seconds=0)
     project.synchronise()
     orders.append(order(4, 100, order_id=None, fresh=1))
