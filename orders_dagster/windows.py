@@ -102,7 +102,7 @@ class Windows:
         self._waiting: list[Window] = []
         self._interrupted: dict[int, Any] = {}
         self._reading: dict[int, Window] = {}
-        self._taken = self._arrived = 0
+        self._taken = self._begun = self._arrived = 0
         self._load_orders = self._left_in_load = 0
         self.pages = self.orders = 0
         self.first_total: int | None = None
@@ -116,22 +116,32 @@ class Windows:
     def take(self) -> Window | None:
         """The oldest window that waits; None if none does, all workers are busy, or the load is full."""
         with self._lock:
-            under_way = len(self._reading) * self._size.orders
-            is_started = self._left_in_load < self._load_orders or self._reading
-            is_full = is_started and under_way >= self._left_in_load
             # More than there are workers, so that none waits for the rows of the others.
             is_busy = self._taken - self._arrived >= AHEAD * self._size.workers
-            if not self._waiting or is_full or is_busy:
+            if not self._waiting or is_busy or self._is_full():
                 return None
-            window = heapq.heappop(self._waiting)
-            self._reading[window.number] = window
             self._taken += 1
-            return window
+            return self._next()
 
     def being_read(self, number: int) -> tuple[Window, Any]:
         """A window, and whoever has read the part of it before, None if nobody has begun."""
         with self._lock:
+            self._begun += 1
             return self._reading[number], self._interrupted.pop(number, None)
+
+    def go_on(self, orders: int) -> tuple[Window, Any] | None:
+        """Another window as `take` and `being_read` give it, for a reader that has read one to its end and
+        holds so many orders that nobody has got yet; None where that is enough, or `take` has others.
+
+        dlt asks for windows only while no rows wait to be written: until then, workers would wait.
+        """
+        if orders >= MOST_SHARES * self._size.orders:
+            return None
+        with self._lock:
+            if self._begun < self._taken or not self._waiting or self._is_full():
+                return None
+            window = self._next()
+            return window, self._interrupted.pop(window.number, None)
 
     def page(self, orders: int, total: int | None) -> None:
         """Note a page that was read."""
@@ -230,6 +240,18 @@ class Windows:
         """How many workers have nothing to read, and nothing that waits for them."""
         with self._lock:
             return 0 if self._waiting else max(0, self._size.workers - len(self._reading))
+
+    def _is_full(self) -> bool:
+        """Whether the load gets about as many orders as it should, when all that are being read end."""
+        under_way = len(self._reading) * self._size.orders
+        is_started = self._left_in_load < self._load_orders or self._reading
+        return bool(is_started) and under_way >= self._left_in_load
+
+    def _next(self) -> Window:
+        """The oldest window that waits, which is being read from now on."""
+        window = heapq.heappop(self._waiting)
+        self._reading[window.number] = window
+        return window
 
     def _wait(self, start: datetime, end: datetime | None) -> None:
         self._made += 1

@@ -36,6 +36,12 @@ def taken(plan: Windows) -> Window:
     return window
 
 
+def begun(plan: Windows) -> Window:
+    window = taken(plan)
+    assert plan.being_read(window.number) == (window, None)
+    return window
+
+
 def cut(plan: Windows, window: Window, at: datetime, left: int | None, read: int = 100) -> bool:
     is_cut = plan.cut(window, window.start, at, read, left)
     if is_cut:
@@ -237,6 +243,65 @@ def test_no_more_windows_are_open_than_workers_can_read() -> None:
     plan.arrived()
 
     assert plan.take() is not None
+
+
+def test_a_reader_goes_on_with_the_oldest_window_that_waits() -> None:
+    """dlt hands out windows only while no rows wait to be written; until then, workers would wait."""
+    plan = windows()
+    first = begun(plan)
+    plan.cut(first, START, START + DAY, 100, left=1000)
+    plan.read(first)
+
+    window, before = plan.go_on(100) or pytest.fail("there are others")
+
+    assert (window.start, before) == (START + DAY, None)
+    assert plan.unread_from == window.start, "the watermark knows that it is not read yet"
+    plan.read(window)
+    assert not plan.is_drained
+    plan.arrived()
+    assert plan.is_drained, "what was read in one go arrives in one go"
+
+
+def test_a_reader_ends_while_windows_that_were_taken_wait_for_a_worker() -> None:
+    """They are the oldest, and its rows can be written meanwhile."""
+    plan = windows()
+    cut(plan, begun(plan), START + DAY, left=1000)
+    one, two = begun(plan), taken(plan)
+    plan.read(one)
+
+    assert plan.go_on(100) is None
+    plan.being_read(two.number)
+    assert plan.go_on(100) is not None
+
+
+def test_a_reader_that_goes_on_holds_no_more_than_one_that_is_interrupted() -> None:
+    """Memory is bounded by workers and windows, whatever the history."""
+    plan = windows()
+    cut(plan, begun(plan), START + DAY, left=1000)
+
+    assert plan.go_on(MOST_SHARES * 100) is None
+    assert plan.go_on(MOST_SHARES * 100 - 1) is not None
+
+
+def test_a_reader_goes_on_no_further_than_the_load() -> None:
+    """Or a run that is killed would have to do more than a checkpoint again."""
+    plan = windows()
+    plan.start_load(350)
+    first = begun(plan)
+    plan.page(100, None)
+    cut(plan, first, START + DAY, left=5000)
+
+    assert [plan.go_on(100) is not None for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_reader_goes_on_where_another_was_interrupted() -> None:
+    """Begun anew, a window would be read twice, and by offset for ever."""
+    plan = windows()
+    cut(plan, begun(plan), START + DAY, left=250)
+    one, reader = begun(plan), object()
+    assert plan.interrupt(one, reader, one.start + MS, MOST_SHARES * 100)
+
+    assert plan.go_on(100) == (Window(one.start + MS, one.number, one.end), reader)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ window, or part of one, and the copies run in threads of their own; what they sh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,13 +116,17 @@ class OrdersPaginator(BasePaginator):
         return type(self)(self.paging, self.windows)
 
     def init_request(self, request: Request) -> None:
-        window, before = self.windows.being_read(int(request.params.pop(WINDOW)))
-        if before is not None:  # all that it knew goes on here
-            vars(self).update(vars(before))
-        self._window, self._in_part, self._has_next_page = window, 0, True
+        self._begin(*self.windows.being_read(int(request.params.pop(WINDOW))), in_part=0)
+        self.update_request(request)
+
+    def _begin(self, window: Window, before: OrdersPaginator | None, in_part: int) -> None:
+        """Read a window, or where the reader of the part before was interrupted; `in_part` orders are in
+        this part already."""
+        reader = before or deepcopy(self)
+        vars(self).update(vars(reader))  # all that it knew goes on here
+        self._window, self._in_part, self._has_next_page = window, in_part, True
         if before is None:
             self._start_window()
-        self.update_request(request)
 
     def update_request(self, request: Request) -> None:
         start, end = self._span()
@@ -160,12 +165,15 @@ class OrdersPaginator(BasePaginator):
         is_repeated = self.offset > 0 and bool(rows) and (keys, held) == (self._keys, self._held)
         self._keys, self._held = keys, held
         self._turn_page(response, rows, total, is_repeated)
+        self._in_part += len(rows)
         if not self._has_next_page:
             self.windows.read(self._window)
+            following = self.windows.go_on(self._in_part)
+            if following is not None:
+                self._begin(*following, in_part=self._in_part)
             return
         if was_first and self.offset > TRIED_OFFSET and not self.shape.offset_is_trusted:
             self._trial = OffsetTrial(identities(self._keys, 0))
-        self._in_part += len(rows)
         if self.windows.interrupt(self._window, self, self._read_until, self._in_part):
             self._has_next_page = False
 
