@@ -13,7 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import VERSION_TABLE_NAME
+from dlt.common.schema.typing import (
+    LOADS_TABLE_NAME,
+    PIPELINE_STATE_TABLE_NAME,
+    VERSION_TABLE_NAME,
+)
+from dlt.common.versioned_state import decompress_state
 
 from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother
@@ -79,6 +84,9 @@ def look(
     rows_of = {} if gone else rows_of_lists(warehouse)
     if is_known and not gone:
         gone = emptied(rows_of, in_lists, rows)
+        if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
+            in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
+            gone = [name for name in gone if name in in_lists]
     if gone:
         return Before(gone, unknown=(*in_lists, ORDERS) if is_forgotten else ())
     if others:
@@ -102,10 +110,42 @@ def watermark(pipeline: dlt.Pipeline) -> datetime | None:
 
 def state(pipeline: dlt.Pipeline, name: str) -> Any:
     """What step.py has left in dlt's state of the resource, or None."""
-    found: Any = pipeline.state
+    return _of_orders(pipeline.state, name)
+
+
+def _of_orders(state: Any, name: str) -> Any:
     for key in ("sources", ORDERS, "resources", ORDERS, name):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+        state = state.get(key) if isinstance(state, dict) else None
+    return state
+
+
+def _lists_of_killed_load(pipeline: dlt.Pipeline, warehouse: Warehouse) -> Mapping[str, int] | None:
+    """How many lists there are after a load that was merged, but killed before it was complete: it may have
+    taken the last ones out of a table, which the state of before does not tell. None without such a load.
+    """
+    name, column = warehouse.name, warehouse.column
+    load_id, of_load = column("load_id"), column("_dlt_load_id")
+    complete = (
+        f"SELECT MAX({load_id}) FROM {name(LOADS_TABLE_NAME)} WHERE {column('status')} = 0 "
+        f"AND {column('schema_name')} = %s"
+    )
+    left = warehouse.query(
+        f"SELECT {column('state')} FROM {name(PIPELINE_STATE_TABLE_NAME)} "
+        f"WHERE {column('pipeline_name')} = %s AND {of_load} > ({complete}) "
+        f"AND {of_load} IN (SELECT {of_load} FROM {name(ORDERS)}) ORDER BY {of_load} DESC",
+        pipeline.pipeline_name,
+        ORDERS,
+    )
+    return (_of_orders(decompress_state(left[0][0]), IN_LISTS) or {}) if left else None
+
+
+def _forget(pipeline: dlt.Pipeline, lists: list[str]) -> dict[str, int]:
+    """Take tables that hold no list any more out of dlt's state. Returns how many lists the others hold."""
+    with pipeline.managed_state() as state:
+        held: dict[str, int] = _of_orders(state, IN_LISTS)
+        for name in lists:
+            del held[name]
+        return dict(held)
 
 
 def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:

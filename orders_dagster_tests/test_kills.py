@@ -232,6 +232,37 @@ def test_killed_while_it_drops_tables_that_dlt_has_forgotten(
     assert project.synchronise().was_gone == ()
 
 
+@pytest.mark.parametrize(
+    "kills", [["merged, but not in _dlt_loads"], ["merged, but not in _dlt_loads", "in normalize"]]
+)
+def test_killed_when_the_last_elements_of_a_list_are_gone_but_not_complete(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote, kills: list[str]
+) -> None:
+    """Nobody has emptied that table: read again, the orders that the shop has deleted would be missing. Who
+    empties one after such a kill is noticed."""
+    orders = [order(n, n, returns=[{"n": 1}], tags=["new"]) for n in range(6)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders[0] = order(0, 10, returns=[], tags=["new"])
+    project.synchronise()
+    deleted = orders.pop(0)
+    orders[:] = [order(n, 20 + n, returns=[], tags=["new"]) for n in range(1, 6)]
+    for point in kills:
+        assert was_killed(victims.synchronise(AT_ANY_TIME[point]))
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 0
+
+    after = [project.synchronise().was_gone, project.synchronise().was_gone]
+
+    assert after == [(), ()]
+    ids = project.query("SELECT order_id FROM ecommerce.orders ORDER BY order_id")
+    assert ids == [(one["order_id"],) for one in (deleted, *orders)]
+    orders.append(order(7, 40, tags=["new"]))
+    assert was_killed(victims.synchronise(AT_ANY_TIME[kills[0]]))
+    project.execute("DELETE FROM ecommerce.orders__tags")
+    assert project.synchronise().was_gone == ("orders__tags",)
+
+
 def test_killed_while_a_column_becomes_decimal(
     project: Project, shop: OpenShop, victims: Zygote
 ) -> None:
