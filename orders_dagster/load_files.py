@@ -9,6 +9,7 @@ test_upstream.py. Only `orders` and its child tables are written here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,7 +79,12 @@ class LoadFiles:
         for file in self._closed:
             file.conform(self._schema)
 
-    def drop(self, key: str, cursor: str, newer: Mapping[int | str, datetime]) -> None:
+    @property
+    def filled(self) -> set[str]:
+        """The tables that there are rows for. After `close`."""
+        return {file.table.name for file in self._closed if file.rows}
+
+    def drop(self, key: str, cursor: str, newer: Mapping[int | str, datetime]) -> Counter[str]:
         """Take out orders of which the warehouse has a newer version, with all that is in them.
 
         To be called after `close`.
@@ -86,6 +92,9 @@ class LoadFiles:
         Args:
             key, cursor: the columns of the primary key and the modification date.
             newer: the dates of those newer versions, UTC, by the key.
+
+        Returns:
+            how many lists have gone with them, by their table.
         """
         dropped: set[str] = set()
         for file in self._closed:
@@ -96,8 +105,12 @@ class LoadFiles:
                     for row in found.to_pylist()
                     if row[key] in newer and row[cursor] < newer[row[key]]
                 }
+        lists: Counter[str] = Counter()
         for file in self._closed:
-            file.drop(dropped)
+            gone = file.drop(dropped)
+            if file.table.parent is not None:
+                lists[file.table.name] += pc.sum(pc.equal(gone[LIST_INDEX], 0)).as_py() or 0
+        return lists
 
     def _file(self, table: Table) -> _File:
         """The file for more rows of a table: another one when it has other columns by now."""
@@ -158,14 +171,19 @@ def arrow_schema(schema: dlt.Schema, table: str) -> pa.Schema:
 
 @dataclass
 class _File:
-    """One Parquet file, open until the columns of its table change."""
+    """One Parquet file, open until the columns of its table change.
+
+    Attributes:
+        rows: how many it holds.
+    """
 
     path: Path
     table: Table
     schema: pa.Schema
     columns: dict[str, str] = field(init=False)
+    rows: int = 0
     _batches: list[pa.RecordBatch] = field(default_factory=list)
-    _rows: int = 0
+    _waiting: int = 0
 
     def __post_init__(self) -> None:
         self.columns = dict(self.table.columns)
@@ -188,8 +206,9 @@ class _File:
                 schema=self.schema,
             )
         )
-        self._rows += rows
-        if self._rows >= ROWS_TOGETHER:
+        self.rows += rows
+        self._waiting += rows
+        if self._waiting >= ROWS_TOGETHER:
             self._flush()
 
     def close(self) -> None:
@@ -208,17 +227,20 @@ class _File:
                 read = read.set_column(at, now.field(column.name), decimals)
             pq.write_table(read, self.path)
 
-    def drop(self, roots: set[str]) -> None:
-        """Write the file again without the rows of some orders."""
+    def drop(self, roots: set[str]) -> pa.Table:
+        """Write the file again without the rows of some orders. Returns those."""
         read = pq.read_table(self.path)
         root = read[ROW_ID if self.table.parent is None else ROOT_ID]
-        is_kept = pc.invert(pc.is_in(root, pa.array(roots, pa.string())))
-        pq.write_table(read.filter(is_kept), self.path)
+        is_dropped = pc.is_in(root, pa.array(roots, pa.string()))
+        kept = read.filter(pc.invert(is_dropped))
+        pq.write_table(kept, self.path)
+        self.rows = kept.num_rows
+        return read.filter(is_dropped)
 
     def _flush(self) -> None:
         if self._batches:
             self._writer.write_table(pa.Table.from_batches(self._batches))
-            self._batches, self._rows = [], 0
+            self._batches, self._waiting = [], 0
 
 
 def _fitted(values: Any, kind: pa.DataType) -> Any:

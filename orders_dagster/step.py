@@ -80,7 +80,6 @@ class Step:
         self._look_up = look_up
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
-        self._filled: set[str] = set()  # the tables there are rows for
         self._is_finished = False
 
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
@@ -92,7 +91,6 @@ class Step:
         if made.batches:
             self._files = self._files or _load_files()
             self._files.write(made.batches)
-            self._filled.update(batch.table.name for batch in made.batches)
         self._windows.arrived()
         self._on_orders(len(orders))
 
@@ -104,16 +102,15 @@ class Step:
         """
         self._is_finished = True
         state = dlt.current.resource_state(ORDERS)
-        # Of each table the larger number.
-        known: Counter[str] = Counter(state.get(IN_LISTS, {}))
-        in_lists = known | self._rows.in_lists
+        in_lists: Counter[str] = Counter(state.get(IN_LISTS, {}))
         if self._files is not None:
             self._files.close()
             in_load = self._rows.in_load
-            unfilled = {name: held for name, held in in_lists.items() if name not in self._filled}
-            found = self._look_up(self._rows.read_again, unfilled)
-            older = self._drop_older(self._files, found.stored)
-            for name in _emptied(found.holders, in_load - older):
+            replaced = in_load - self._drop_older(self._files)
+            in_lists |= self._rows.in_lists  # of each table the larger number
+            filled = self._files.filled
+            unfilled = {name: held for name, held in in_lists.items() if name not in filled}
+            for name in _emptied(self._look_up([], unfilled).holders, replaced):
                 in_lists[name] = self._rows.in_lists[name] = 0
         state[IN_LISTS] = dict(+in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
@@ -128,11 +125,12 @@ class Step:
             read_until = min(self._rows.newest, self._started_at, unread_from)
             state[WATERMARK] = max(read_until, state.get(WATERMARK, read_until))
 
-    def _drop_older(self, files: LoadFiles, stored: Mapping[int | str, Stored]) -> Set[int | str]:
+    def _drop_older(self, files: LoadFiles) -> Set[int | str]:
         """Take out the orders of which the warehouse has a newer version. Returns their keys."""
-        newer = self._rows.hold_against(stored)
+        rows = self._rows
+        newer = rows.hold_against(self._look_up(rows.read_again, {}).stored)
         if newer:
-            files.drop(self._rows.key_column, self._rows.cursor_column, newer)
+            rows.in_lists -= files.drop(rows.key_column, rows.cursor_column, newer)
         return newer.keys()
 
 

@@ -349,6 +349,42 @@ def test_a_list_that_many_orders_had_may_become_empty_by_their_changes(
     assert project.synchronise().was_gone == ("orders__tags",)
 
 
+def test_a_list_that_only_older_versions_have_is_not_taken_for_emptied(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Another copy of the API's data still shows it; nothing of that is loaded."""
+    newer = [order(n, 20 + n, tags=["new"]) for n in range(5)]
+    older = [order(n, 10 + n, tags=["new"], returns=[{"n": 1}]) for n in range(5)]
+    shown = newer
+    serve(lambda query: page(shown, query))
+    project.synchronise()
+    shown = older
+    project.synchronise()
+    shown = newer
+
+    assert project.synchronise().was_gone == ()
+
+
+def test_a_list_may_become_empty_beside_an_older_version_that_has_it(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """The load brings rows for its table, and none of them is loaded: nobody else has emptied it."""
+    orders = [order(n, n, tags=["new"], returns=[{"n": 1}]) for n in range(5)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    orders[0] = order(0, 20, tags=["new"])
+    project.synchronise()
+    orders = [
+        order(0, 10, tags=["new"], returns=[{"n": 1}]),
+        *(order(n, 20 + n, tags=["new"]) for n in range(1, 5)),
+    ]
+    project.synchronise()
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 0
+    orders[0] = order(0, 20, tags=["new"])
+
+    assert project.synchronise().was_gone == ()
+
+
 def test_a_long_list_that_the_last_order_had_may_become_empty(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
