@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from orders_dagster.api.count import ApiCounts
+from orders_dagster.cursor import step_of
 from orders_dagster.errors import OrdersError, PagesDisagree
 from orders_dagster.source import Reading
 from orders_dagster.span import Span
@@ -23,6 +24,9 @@ def check_tally(reading: Reading) -> None:
     """Hold what has been read against the API's total of the same time, up to the lag: behind that, orders
     only move to later dates. A request for each load, none where the first page's total has been reached.
 
+    A step less, since some APIs include the end that is asked for, be it a day, and with it a timestamp of
+    which a part is read.
+
     Raises:
         PagesDisagree: there are many more.
     """
@@ -32,7 +36,7 @@ def check_tally(reading: Reading) -> None:
     can_ask = settings.paging == "seek" and windows.can_end and reading.shape.total_is_trusted
     visible = reading.started_at - timedelta(seconds=settings.lag_seconds)
     ends = visible, windows.unread_from, reading.end
-    end = min(time for time in ends if time is not None)
+    end = min(time for time in ends if time is not None) - step_of(settings.cursor_format)
     if is_reached or not can_ask or end <= reading.start:
         return
     try:

@@ -232,6 +232,42 @@ def test_a_sort_by_id_is_noticed_where_the_lowest_ids_were_touched_last(
         project.synchronise()
 
 
+def test_a_bulk_larger_than_a_checkpoint_is_loaded_where_the_end_is_included(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """What is counted up to the bulk has that in it, of which only a part is read."""
+    seconds = [*range(30), *[1000] * 300]
+    orders = [order(n, second, items=[{"line": 1}]) for n, second in enumerate(seconds)]
+    serve(lambda query: page(orders, query, includes_end=True))
+    project.set(page_size=20, checkpoint_orders=100)
+
+    project.synchronise()
+
+    assert loaded(project) == {one["order_id"] for one in orders}
+
+
+def test_a_day_larger_than_a_checkpoint_is_loaded_where_it_is_included_as_an_end(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """As most APIs do that are asked by the day."""
+    orders = [
+        order(n, n, items=[{"line": 1}])
+        | {"last_modified_date": f"2024-01-0{1 + n // 100}T00:00:{n % 60:02d}Z"}
+        for n in range(300)
+    ]
+
+    def answer(query: dict[str, str]) -> Answer:
+        day = query.get("modified_before", "9999-12-31")
+        return page(orders, query | {"modified_before": f"{day}T23:59:59Z"})
+
+    serve(answer)
+    project.set(page_size=20, checkpoint_orders=50, cursor_format="%Y-%m-%d")
+
+    project.synchronise()
+
+    assert loaded(project) == {one["order_id"] for one in orders}
+
+
 def test_a_page_that_is_refused_behind_others_is_not_blamed_on_the_path(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
