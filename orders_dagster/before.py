@@ -21,11 +21,20 @@ from dlt.common.schema.typing import (
 from dlt.common.versioned_state import decompress_state
 
 from orders_dagster.columns import column_name
-from orders_dagster.errors import LoadedByAnother
+from orders_dagster.errors import LoadedByAnother, TablesUnknown
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
-from orders_dagster.tables import Counts, emptied, knows, lists_in, mend, missing, rows_of_lists
+from orders_dagster.tables import (
+    Counts,
+    emptied,
+    knows,
+    lists_in,
+    mend,
+    missing,
+    orders_tables,
+    rows_of_lists,
+)
 from orders_dagster.warehouse import Warehouse
 
 
@@ -42,7 +51,8 @@ class Before:
             its loads has left newer ones than the watermark.
         lists: how many lists there are in tables of which dlt's state tells too few.
         schema: dlt's schema, as it is.
-        unknown: tables of ours that are there without dlt knowing them, which are to be made anew.
+        tables: those that are to be made anew, whether there or not, `orders` last.
+        is_forgotten: whether dlt does not know those of them that are there.
     """
 
     gone: list[str]
@@ -51,7 +61,8 @@ class Before:
     newest: datetime | None = None
     lists: Mapping[str, int] = field(default_factory=dict)
     schema: dlt.Schema | None = None
-    unknown: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    is_forgotten: bool = False
 
 
 def look(
@@ -65,6 +76,7 @@ def look(
 
     Raises:
         LoadedByAnother: the tables were filled by another primary key or modification date.
+        TablesUnknown: there are orders of which dlt knows nothing.
     """
     pipeline.sync_destination()
     _restore_schema(pipeline, warehouse)
@@ -76,6 +88,8 @@ def look(
     is_forgotten = not knows(pipeline.schemas.get(ORDERS)) and state(pipeline, COLUMNS) is not None
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
+    elif not knows(pipeline.schemas.get(ORDERS)) and counts.rows():
+        raise TablesUnknown(table=warehouse.name(ORDERS))
     if not gone and (is_known or others) and not counts.any_complete():
         # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it
         # was, and dlt did not know yet, whose watermark is that of before. Or never filled at all.
@@ -88,7 +102,8 @@ def look(
             in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
             gone = [name for name in gone if name in in_lists]
     if gone:
-        return Before(gone, unknown=(*in_lists, ORDERS) if is_forgotten else ())
+        known = reversed(orders_tables(pipeline.schemas.get(ORDERS)))
+        return Before(gone, tables=(*in_lists, *known), is_forgotten=is_forgotten)
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     schema = pipeline.schemas.get(ORDERS)

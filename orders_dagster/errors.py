@@ -105,6 +105,20 @@ class LoadedByAnother(SettingsError):
         )
 
 
+class TablesUnknown(SettingsError):
+    """There are orders of which dlt knows nothing."""
+
+    def __init__(self, *, table: str) -> None:
+        super().__init__(
+            [
+                f"{table} holds rows, and nothing in dlt's own tables beside it tells of them: it is of "
+                "somebody else, or a copy without _dlt_version and _dlt_pipeline_state. Drop it with its "
+                "child tables, and the next run reads all orders; or set another "
+                "pipelines.orders.dataset_name. Nothing was read."
+            ]
+        )
+
+
 class SpanRefused(OrdersError):
     """A span of time that was given by hand, and cannot be meant."""
 
@@ -221,7 +235,7 @@ def without_values(text: str) -> str:
     """
     # Behind the last "LINE", DuckDB repeats the statement, with quotation marks of its own.
     said, _, _ = text.rpartition("\n\nLINE ")
-    return _QUOTED.sub("'…'", said or text)
+    return _QUOTED.sub("'…'", _NUMBER.sub(r"\1'…' cannot", said or text))
 
 
 @contextmanager
@@ -253,6 +267,7 @@ def no_values_in_logs(*loggers: str) -> Iterator[None]:
 # `?a=b&c=d` of an address, and the arguments that dlt lists behind one.
 _PARAMETERS = re.compile(r"\?\S*| with params=.*", re.DOTALL)
 _LOGIN = re.compile(r"//[^/\s]*@")
+_NUMBER = re.compile(r"\b(value )\S+ can't\b")  # that DuckDB shows without quotation marks
 _QUOTED = re.compile("""(['"]).*(['"])|(['"]).*""", re.DOTALL)
 
 

@@ -8,22 +8,26 @@ this one has read before. So the run ends, and the next one sees what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dlt
 from dlt.common.schema.typing import LOADS_TABLE_NAME, TColumnType
+from dlt.destinations.exceptions import DatabaseException
 
 from orders_dagster.before import Before
 from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
+from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.tables import columns_of, drop_staging, orders_tables
 from orders_dagster.values import SCALE, Column
 from orders_dagster.warehouse import Warehouse, is_undefined, kind_of
 
 _TEXTS = ("varchar", "text", "character varying", "json", "jsonb")
+_WHOLE = ("bigint", "hugeint")
 _COARSE = ("timestamp_s", "timestamp_ms")
 
 
@@ -34,7 +38,8 @@ class Left:
     Attributes:
         schema: dlt's schema of them, None if it knows none.
         loads: how many have been completed, and the last one's id.
-        filled: which of the tables hold rows; one that is not there holds none.
+        filled: which of the tables hold rows; one that is not there holds none. Of `orders_rejected`,
+            whether it is there.
     """
 
     schema: dlt.Schema | None
@@ -46,11 +51,18 @@ class Left:
         """As they are."""
         made = schema.data_tables(seen_data_only=True) if schema else []
         filled = {str(table["name"]): _holds_rows(warehouse, str(table["name"])) for table in made}
+        if REJECTED_TABLE in filled:  # who clears rejected orders away does not want them back
+            filled[REJECTED_TABLE] = bool(warehouse.columns(REJECTED_TABLE))
         return cls(schema, _loads(warehouse), filled)
 
 
 def fit_tables(
-    warehouse: Warehouse, load: dlt.Schema, left: Left, gone: Before | None = None
+    warehouse: Warehouse,
+    load: dlt.Schema,
+    left: Left,
+    gone: Before | None = None,
+    *,
+    rejects: bool = False,
 ) -> None:
     """Have the tables take a load as it is.
 
@@ -58,6 +70,7 @@ def fit_tables(
         load: dlt's schema of the load.
         left: the tables as they should be.
         gone: what the run has found, if the load is the first of those that make the tables anew.
+        rejects: whether there are rejected orders in the load.
 
     Raises:
         WarehouseChanged: somebody has dropped or emptied something since, or another run has loaded orders.
@@ -69,25 +82,39 @@ def fit_tables(
     if now.loads != left.loads:
         raise WarehouseChanged(["another run has loaded orders"])
     if emptied := [table for table in left.filled if left.filled[table] > now.filled[table]]:
+        if ORDERS not in emptied:
+            _have_read_again(warehouse, emptied)
         raise WarehouseChanged([f"{table} was dropped or emptied" for table in sorted(emptied)])
-    if gone is not None and gone.unknown:  # those that it knows dlt drops itself
-        in_load = reversed(orders_tables(load)[1:])
-        for table in dict.fromkeys([*in_load, *gone.unknown]):  # `orders` last
-            warehouse.execute(f"DROP TABLE IF EXISTS {warehouse.name(table)}")
+    tables = [*orders_tables(load), *([REJECTED_TABLE] if rejects else [])]
+    ours = [*reversed(orders_tables(load)[1:]), *(gone.tables if gone else [ORDERS])]
+    if gone is not None and gone.is_forgotten:  # those that it knows dlt drops itself
+        for table in ours:
+            if _is_of_dlt(warehouse, table):
+                warehouse.execute(f"DROP TABLE {warehouse.name(table)}")
     is_stale = left.schema is None
     if kind_of(warehouse.pipeline) in WIDENING:
         if gone is None:
-            fit_columns(warehouse, load, left.schema)
+            fit_columns(warehouse, load, left.schema, tables)
         try:
             with warehouse.staging():
-                fit_columns(warehouse, load, left.schema)
+                fit_columns(warehouse, load, left.schema, tables)
         except (ColumnsAltered, WarehouseChanged):
             is_stale = True
     if is_stale:
-        drop_staging(warehouse)
+        drop_staging(warehouse, [*ours, REJECTED_TABLE])
 
 
-def fit_columns(warehouse: Warehouse, load: dlt.Schema, left: dlt.Schema | None) -> None:
+def _have_read_again(warehouse: Warehouse, emptied: list[str]) -> None:
+    """The next run takes a table of few lists that is empty for one without any; one that is not there it
+    misses."""
+    for table in emptied:
+        with suppress(DatabaseException):  # where a view needs it
+            warehouse.execute(f"DROP TABLE IF EXISTS {warehouse.name(table)}")
+
+
+def fit_columns(
+    warehouse: Warehouse, load: dlt.Schema, left: dlt.Schema | None, tables: Sequence[str]
+) -> None:
     """Have the columns that are there hold a load as it is: without a word, the destination would make 7 of
     "007", and cut a fraction.
 
@@ -95,16 +122,21 @@ def fit_columns(warehouse: Warehouse, load: dlt.Schema, left: dlt.Schema | None)
     asked what they are, not dlt's schema: a load that was killed may have made a table that no schema tells
     of, and somebody may have changed one by hand.
 
+    Args:
+        load: dlt's schema of the load.
+        left: that of before.
+        tables: those that the load may have rows for.
+
     Raises:
         WarehouseChanged: a column that was there is not there any more.
         ColumnsAltered: a column has another type than the load.
     """
-    there = warehouse.column_types(orders_tables(load))
-    gone = [column for column in _columns(left) if _folded(column) not in there]
+    there = warehouse.column_types(tables)
+    gone = [column for column in _columns(left, tables) if _folded(column) not in there]
     if gone:
         raise WarehouseChanged([f"{table}.{name} was dropped" for table, name in gone])
     altered = []
-    for table in orders_tables(load):
+    for table in tables:
         for name in load.tables[table]["columns"]:
             kind, of_dlt = there.get(_folded((table, name)), ("", None))
             wanted = column_type(load, (table, name))
@@ -146,12 +178,16 @@ def _folded(column: Column) -> Column:
     return column[0].lower(), column[1].lower()
 
 
-def _columns(schema: dlt.Schema | None) -> Iterator[Column]:
-    """The columns of `orders` and its child tables that dlt has made."""
-    if schema is not None:
-        made = {str(table["name"]): table for table in schema.data_tables(seen_data_only=True)}
-        for name in orders_tables(schema):
-            yield from ((name, column) for column in columns_of(made.get(name)))
+def _columns(schema: dlt.Schema | None, tables: Sequence[str]) -> Iterator[Column]:
+    """The columns of some tables that dlt has made."""
+    for table in schema.data_tables(seen_data_only=True) if schema else []:
+        if table["name"] in tables:
+            yield from ((str(table["name"]), column) for column in columns_of(table))
+
+
+def _is_of_dlt(warehouse: Warehouse, table: str) -> bool:
+    """Whether a table is there, and dlt has made it."""
+    return "_dlt_id" in {column.lower() for column in warehouse.columns(table)}
 
 
 def _holds_rows(warehouse: Warehouse, table: str) -> bool:
@@ -161,17 +197,20 @@ def _holds_rows(warehouse: Warehouse, table: str) -> bool:
 
 
 def _holds(kind: str, of_dlt: TColumnType, wanted: str) -> bool:
-    """Whether a column holds all values of a type unchanged, or refuses them.
+    """Whether a column holds all values of a type unchanged.
 
     Args:
         kind: the destination's type.
         of_dlt: what dlt takes that for: for text, if it does not know it.
     """
     if of_dlt["data_type"] == "decimal":
+        scale = of_dlt.get("scale")
         # Of whole numbers to dlt, if a load was killed after the column was widened.
-        return wanted == "bigint" or (wanted == "decimal" and of_dlt.get("scale") in (None, SCALE))
+        return wanted == "bigint" or (wanted == "decimal" and (scale is None or scale >= SCALE))
     if wanted in ("text", "json"):
         return kind.lower() in _TEXTS
+    if wanted == "bigint":
+        return kind.lower() in _WHOLE
     return of_dlt["data_type"] == wanted and kind.lower() not in _COARSE
 
 

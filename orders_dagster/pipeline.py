@@ -219,7 +219,8 @@ class _Run:
         with self._warehouse() as warehouse:
             with _timed() as seconds:
                 gone = self._before if is_rebuilt else None
-                fit_tables(warehouse, schemas[ORDERS], self._left, gone)
+                rejects = bool(self._rows.rejected)
+                fit_tables(warehouse, schemas[ORDERS], self._left, gone, rejects=rejects)
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()

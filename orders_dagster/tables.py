@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.typing import VERSION_TABLE_NAME, TTableSchema
 
 from orders_dagster.columns import column_name
 from orders_dagster.cursor import read_time
@@ -109,23 +109,29 @@ def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
     """Have dlt make its own tables anew in the next load: it does so only for a schema that it does not
     find there in the same version."""
     schema = warehouse.pipeline.schemas.get(ORDERS)
-    if schema is None or not set(_own_of(schema)) & set(gone):
-        return
-    if warehouse.columns(schema.version_table_name):
+    if schema is not None and set(_own_of(schema)) & set(gone):
+        _forget_version(warehouse)
+
+
+def drop_staging(warehouse: Warehouse, tables: Iterable[str]) -> None:
+    """Drop the tables that dlt merges from, where those that it merges into are made anew: dlt does not see
+    that they are still there, and would send every value through columns of the types of then, where "007"
+    becomes 7. What others keep in that dataset stays."""
+    with warehouse.staging():
+        if warehouse.client.has_dataset():
+            for table in tables:
+                warehouse.execute(f"DROP TABLE IF EXISTS {warehouse.name(table)}")
+            _forget_version(warehouse)
+
+
+def _forget_version(warehouse: Warehouse) -> None:
+    if warehouse.columns(VERSION_TABLE_NAME):
         column = warehouse.column
         warehouse.execute(
-            f"UPDATE {warehouse.name(schema.version_table_name)} SET {column('version_hash')} = '' "
+            f"UPDATE {warehouse.name(VERSION_TABLE_NAME)} SET {column('version_hash')} = '' "
             f"WHERE {column('schema_name')} = %s",
             ORDERS,
         )
-
-
-def drop_staging(warehouse: Warehouse) -> None:
-    """Drop the dataset that dlt merges from, where the tables are made anew: dlt does not see that it is
-    still there, and would send every value through columns of the types of then, where "007" becomes 7."""
-    with warehouse.staging():
-        if warehouse.client.has_dataset():
-            warehouse.client.drop_dataset()
 
 
 def remove_orphans(warehouse: Warehouse, schema: dlt.Schema | None) -> int:

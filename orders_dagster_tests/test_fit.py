@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from orders_dagster.errors import ColumnsAltered, WarehouseChanged, WarehouseRefused
+from orders_dagster.errors import (
+    ColumnsAltered,
+    TablesUnknown,
+    WarehouseChanged,
+    WarehouseRefused,
+)
 from orders_dagster.repair import repair
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
@@ -87,6 +92,63 @@ def test_rejected_orders_that_somebody_drops_while_a_run_reads_come_back(
     assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 3
 
 
+def test_a_list_of_few_orders_that_somebody_empties_while_a_run_reads_comes_back(
+    project: Project, serve: Serve
+) -> None:
+    """The next run would take it for empty by changes in the shop."""
+    orders = [order(n, n, items=[{"line": 1}]) for n in range(20)]
+    orders[7]["tags"] = ["gift"]
+    harms: list[str] = []
+    serve(harming(project, orders, harms))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders.append(order(50, 100, items=[{"line": 1}]))
+    harms.append("DELETE FROM ecommerce.orders__tags")
+
+    with pytest.raises(WarehouseChanged, match="orders__tags was dropped or emptied"):
+        project.synchronise()
+    project.synchronise()
+
+    assert project.query("SELECT value FROM ecommerce.orders__tags") == [("gift",)]
+
+
+def test_rejected_orders_may_be_cleared_away_while_a_run_reads(
+    project: Project, serve: Serve
+) -> None:
+    """As at any other time: who clears them does not want them back."""
+    orders = [order(1, 1, items=[{"line": 1}]), order(2, 2, order_id=None)]
+    harms: list[str] = []
+    serve(harming(project, orders, harms))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders.append(order(3, 100, items=[{"line": 1}]))
+    harms.append("DELETE FROM ecommerce.orders_rejected")
+
+    project.synchronise()
+
+    assert project.orders() == expected([orders[0], orders[2]])
+
+
+def test_a_column_of_rejected_orders_that_somebody_drops_while_a_run_reads_comes_back(
+    project: Project, serve: Serve
+) -> None:
+    orders = [order(1, 1), order(2, 2, order_id=None), order(9, 50)]
+    harms: list[str] = []
+    serve(harming(project, orders, harms))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders.append(order(4, 100, order_id=None))
+    harms.append("ALTER TABLE ecommerce.orders_rejected DROP COLUMN modified_at")
+
+    with pytest.raises(WarehouseChanged, match="orders_rejected.modified_at was dropped"):
+        project.synchronise()
+    project.synchronise()
+
+    dates = project.query("SELECT modified_at FROM ecommerce.orders_rejected")
+    assert len(dates) == 2
+    assert (None,) not in dates
+
+
 def test_what_another_run_has_loaded_while_this_one_read_is_not_overwritten(
     project: Project, serve: Serve
 ) -> None:
@@ -135,6 +197,54 @@ def test_what_dlt_merges_from_is_made_anew_where_it_is_not_as_it_was(
 
     assert project.orders() == expected(orders)
     assert project.scalar("SELECT note FROM ecommerce.orders WHERE order_id = 0") == "007"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP TABLE ecommerce_staging.orders_rejected",
+        "ALTER TABLE ecommerce_staging.orders_rejected DROP COLUMN modified_at",
+        "ALTER TABLE ecommerce_staging.orders_rejected ALTER order_id TYPE BIGINT",
+        "DROP TABLE ecommerce_staging.orders",
+    ],
+)
+def test_what_rejected_orders_are_merged_from_is_made_anew_too(
+    project: Project, serve: Serve, harm: str
+) -> None:
+    """Also in a later load than that of the orders: dlt makes what the one load needs."""
+    orders = [order(1, 1, items=[{"line": 1}]), order(2, 2, order_id=None)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    project.execute(harm)
+    orders += [order(3, 10, items=[{"line": 1}])]
+    project.synchronise()
+    orders += [order(4, 20, order_id=None), order(5, 21, order_id="zz")]
+
+    project.synchronise()
+
+    assert project.orders() == expected([orders[0], orders[2]])
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders_rejected") == 3
+
+
+def test_what_others_keep_beside_the_tables_that_dlt_merges_from_stays(
+    project: Project, serve: Serve
+) -> None:
+    """`<dataset>_staging` is a name that others like, too."""
+    orders = [order(1, 1, items=[{"line": 1}])]
+    serve(lambda query: page(orders, query))
+    project.execute("CREATE SCHEMA ecommerce_staging")
+    project.execute("CREATE TABLE ecommerce_staging.stg_orders AS SELECT 1 AS x")
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce_staging.orders DROP COLUMN last_modified_date")
+    orders = [order(1, 2, items=[{"line": 1}])]
+    project.synchronise()
+    project.execute("DROP TABLE ecommerce.orders")
+
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce_staging.stg_orders") == 1
+    assert project.orders() == expected(orders)
 
 
 @pytest.mark.parametrize("forget", ["DROP TABLE", "DELETE FROM"])
@@ -195,13 +305,15 @@ def test_a_repair_brings_back_what_was_dropped(project: Project, serve: Serve, h
             r"orders__items.price holds DECIMAL\(18,2\), not decimal",
         ),
         ("orders ADD coupon BIGINT", "orders.coupon holds BIGINT, not text"),
+        ("orders ALTER units TYPE INTEGER", "orders.units holds INTEGER, not bigint"),
     ],
 )
 def test_a_column_that_somebody_has_given_another_type_is_named(
     project: Project, serve: Serve, change: str, named: str
 ) -> None:
     """Without a word, the destination would make 7 of "007", and cut a fraction."""
-    fields = {"total": 0.123, "paid": "2024-01-01T00:00:00.750Z", "items": [{"price": 0.123}]}
+    dated = {"total": 0.123, "paid": "2024-01-01T00:00:00.750Z"}
+    fields = {**dated, "units": 7, "items": [{"price": 0.123}]}
     orders = [order(n, n, code="1", **fields) for n in range(3)]
     serve(lambda query: page(orders, query))
     project.synchronise()
@@ -221,6 +333,37 @@ def test_a_column_that_somebody_has_given_another_type_is_named(
     fraction = Decimal("0.123")
     assert rows == [(code, fraction, fraction, 750) for code in ("007", "1", "1")]
     assert project.scalar("SELECT coupon FROM ecommerce.orders WHERE order_id = 0") == "007"
+
+
+@pytest.mark.parametrize("change", ["total TYPE DECIMAL(38, 12)", "units TYPE HUGEINT"])
+def test_a_column_that_somebody_has_made_wider_is_loaded(
+    project: Project, serve: Serve, change: str
+) -> None:
+    """Nothing is lost in it."""
+    orders = [order(n, n, total=0.5, units=1, items=[{"line": 1}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute(f"ALTER TABLE ecommerce.orders ALTER {change}")
+    orders[0] = order(0, 9, total=0.123456789, units=2**62, items=[{"line": 1}])
+
+    project.synchronise()
+
+    found = project.query("SELECT total, units FROM ecommerce.orders WHERE order_id = 0")
+    assert found == [(Decimal("0.123456789"), 2**62)]
+
+
+def test_a_rejected_order_whose_id_would_be_changed_is_not_loaded(
+    project: Project, serve: Serve
+) -> None:
+    orders = [order(1, 1, order_id="A"), order(2, 2, last_modified_date="x")]
+    serve(lambda query: {"orders": orders[int(query["offset"]) :], "total": len(orders)})
+    project.set(paging="offset")
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce.orders_rejected ALTER order_id TYPE BIGINT")
+    orders.append(order(3, 3, order_id="007", last_modified_date="x"))
+
+    with pytest.raises(ColumnsAltered, match="orders_rejected.order_id holds BIGINT, not text"):
+        project.synchronise()
 
 
 @pytest.mark.parametrize(
@@ -251,8 +394,48 @@ def test_tables_that_somebody_else_has_made_are_left_alone(project: Project, ser
         "CREATE TABLE ecommerce.orders__items AS SELECT 'theirs' AS whose"
     )
 
-    with pytest.raises(WarehouseRefused):
+    with pytest.raises(TablesUnknown, match=r"ecommerce.*orders.* holds rows"):
         project.synchronise()
 
     assert project.scalar("SELECT whose FROM ecommerce.orders") == "theirs"
     assert project.scalar("SELECT whose FROM ecommerce.orders__items") == "theirs"
+
+
+def test_a_table_of_somebody_elses_is_left_alone_where_ours_are_made_anew(
+    project: Project, serve: Serve
+) -> None:
+    """It is called as a list that comes for the first time."""
+    orders = [order(1, 1, items=[{"line": 1}])]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("CREATE TABLE ecommerce.orders__notes AS SELECT 'theirs' AS whose")
+    project.execute("DROP TABLE ecommerce._dlt_version")
+    orders = [order(1, 2, items=[{"line": 1}], notes=[{"x": 1}])]
+
+    with pytest.raises(WarehouseRefused):
+        project.synchronise()
+
+    assert project.scalar("SELECT whose FROM ecommerce.orders__notes") == "theirs"
+
+
+@pytest.mark.parametrize("code", [8, "007"])
+def test_tables_that_nothing_of_dlt_tells_of_are_named(
+    project: Project, serve: Serve, code: Any
+) -> None:
+    """As in a copy of the tables alone: lists that orders do not have any more would stay. Dropped, they
+    come back."""
+    orders = [order(n, n, code=7, tags=["a"], items=[{"line": 1}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    for table in ("_dlt_version", "_dlt_pipeline_state", "_dlt_loads"):
+        project.execute(f"DROP TABLE ecommerce.{table}")
+    orders = [order(n, 10 + n, code=code, items=[{"line": 1}]) for n in range(3)]
+
+    with pytest.raises(TablesUnknown, match="Drop it with its child tables"):
+        project.synchronise()
+    for table in ("orders__tags", "orders__items", "orders"):
+        project.execute(f"DROP TABLE ecommerce.{table}")
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+    assert set(project.query("SELECT code FROM ecommerce.orders")) == {(code,)}

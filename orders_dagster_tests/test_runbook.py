@@ -393,6 +393,7 @@ EXAMPLES: dict[str, OrdersError] = {
     "LoadedByAnother": errors.LoadedByAnother(
         setting="primary_key", column="id", loaded_by=["order_id"], table="ecommerce.orders"
     ),
+    "TablesUnknown": errors.TablesUnknown(table="ecommerce.orders"),
     "SpanRefused": errors.SpanRefused("it ends before it starts"),
     "ApiUnavailable": errors.ApiUnavailable(url="u", reason="503", attempts=4),
     "PagesDisagree": errors.PagesDisagree(url="u", seen=1, total=2, attempts=3),

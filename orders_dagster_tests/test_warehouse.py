@@ -20,7 +20,7 @@ from orders_dagster.assets import ORDERS_KEY, orders_assets
 from orders_dagster.destination import orders_pipeline
 from orders_dagster.doctor.resolved import resolved_of_dlt
 from orders_dagster.doctor.storage import Storage, opened, reached
-from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
+from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused, without_values
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answering, Api, order, page
@@ -184,6 +184,17 @@ def test_what_the_warehouse_quotes_is_not_shown(
     assert not re.search("Jane|Roe|Hara|oe'", str(refused.value))
     assert "onstraint" in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def test_nor_are_numbers_that_it_shows_without_quotation_marks(project: Project) -> None:
+    project.execute("CREATE TABLE small (a INTEGER)")
+    with pytest.raises(duckdb.ConversionException, match="1099511627776") as refused:
+        project.execute("INSERT INTO small SELECT 1099511627776::BIGINT")
+
+    shown = without_values(str(refused.value))
+
+    assert "1099511627776" not in shown
+    assert shown.endswith("out of range for the destination type INT32")
 
 
 @pytest.mark.parametrize(
