@@ -29,7 +29,7 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Answer = dict[str, Any] | list[Any] | bytes | Refusal
+Answer = dict[str, Any] | list[Any] | bytes | Iterator[bytes] | Refusal
 Answering = Callable[[dict[str, str]], Answer]
 
 
@@ -40,7 +40,7 @@ class Api:
         also: headers of every answer.
         redirect: where every answer redirects to.
         login_page: the path of a page of HTML that every other path redirects to.
-        interim: a status that it sends before each answer.
+        interim: a status that it sends before each answer, and how often.
         seconds_ahead: what its clock is wrong by.
     """
 
@@ -50,7 +50,7 @@ class Api:
         self.redirect: str | None = None
         self.login_page: str | None = None
         self.also: dict[str, str] = {}
-        self.interim: int | None = None
+        self.interim: tuple[int, int] | None = None
         self.seconds_ahead = 0.0
         api = self
 
@@ -72,14 +72,21 @@ class Api:
                     self.close_connection = True  # the client was killed while it waited
 
             def _send(self, answered: Answer) -> None:
+                if isinstance(answered, Iterator):
+                    self.close_connection = True  # which is its end
+                    self.send_response(200)
+                    self.end_headers()
+                    for piece in answered:
+                        self.wfile.write(piece)
+                    return
                 status, headers, body = 200, dict[str, str](), answered
                 if isinstance(answered, Refusal):
                     status, headers, body = answered.status, answered.headers, {}
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 if status == 204:
                     content = b""
-                if api.interim:
-                    self.send_response_only(api.interim)
+                for _ in range(api.interim[1] if api.interim else 0):
+                    self.send_response_only(api.interim[0] if api.interim else 0)
                     self.end_headers()
                 self.send_response(302 if api.redirect else status)
                 of_json = {"Content-Type": "application/json"}

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from itertools import count
+from pathlib import Path
 from threading import Barrier, Event, Lock
 from typing import Any
 
@@ -33,6 +34,7 @@ from orders_dagster_tests.world import RUN, Project, Shop, expected
 OpenShop = Callable[..., Shop]
 Serve = Callable[[Answering], Api]
 
+CERTIFICATES = Path(__file__).parent / "certificates"
 WORKERS = 8
 ATTEMPTS = 4
 ONE_PAGE = page(plain_orders(1), {"offset": "0", "limit": "9"})
@@ -316,3 +318,40 @@ def test_a_run_that_is_cancelled_waits_for_nobody(serve: Serve) -> None:
 
     assert "KeyboardInterrupt" in said
     assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize("certificate", [None, CERTIFICATES / "valid.pem"], ids=["http", "https"])
+@pytest.mark.parametrize("says", ["nothing", "ever more"])
+def test_a_run_that_is_cancelled_waits_for_no_answer(
+    project: Project, monkeypatch: pytest.MonkeyPatch, says: str, certificate: Path | None
+) -> None:
+    """It may never come, or never end; the threads that read it are waited for."""
+    asked, released = Event(), Event()
+
+    def ever_more() -> Iterator[bytes]:
+        while not released.wait(0.05):
+            yield b" "
+
+    def answer(_: dict[str, str]) -> Answer:
+        asked.set()
+        if says == "ever more":
+            return ever_more()
+        released.wait(LIMIT_SECONDS)
+        return Refusal(503)
+
+    if certificate:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Api(answer, certificate).running() as api:
+        project.point_at(api.url, login=False)
+        with subprocess.Popen(
+            [sys.executable, "-c", RUN], stderr=subprocess.PIPE, text=True
+        ) as run:
+            try:
+                assert asked.wait(LIMIT_SECONDS)
+                run.send_signal(signal.SIGINT)
+                _, said = run.communicate(timeout=30)  # half of request_timeout_seconds
+            finally:
+                released.set()
+                run.kill()
+
+    assert "KeyboardInterrupt" in said

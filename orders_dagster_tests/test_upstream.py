@@ -388,7 +388,7 @@ def test_rest_api_source_takes_braces_in_a_parameter_for_a_placeholder() -> None
 def test_python_takes_what_comes_before_an_answer_for_it() -> None:
     """So do requests and dlt. If this fails, api/answers.py can go."""
     with Api(lambda query: {"orders": []}).running() as api, requests.Session() as session:
-        api.interim = 103
+        api.interim = 103, 1
 
         assert session.get(api.url, timeout=10).status_code == 103
 

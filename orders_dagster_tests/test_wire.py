@@ -369,11 +369,20 @@ def test_a_charset_that_cannot_be_meant_is_utf_8(
 def test_what_is_sent_before_an_answer_is_not_taken_for_it(project: Project, serve: Serve) -> None:
     """The answer itself would be that of the next request on the connection, and so on from there."""
     api = serve(lambda query: page(ORDERS, query))
-    api.interim = 103
+    api.interim = 103, 2
 
     result = project.synchronise()
 
     assert (result.rows_in_table, result.retries) == (len(ORDERS), 0)
+
+
+def test_an_answer_that_is_only_announced_is_not_waited_for(project: Project, serve: Serve) -> None:
+    """Each of them is something read in time."""
+    api = serve(lambda query: page(ORDERS, query))
+    api.interim = 103, 1000
+
+    with pytest.raises(ApiUnavailable, match="the connection broke off"):
+        project.synchronise()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Connections that skip what a server sends before its answer, such as 103 Early Hints.
+"""Connections that skip what a server sends before its answer, such as 103 Early Hints, and that can be cut
+while somebody waits for one.
 
 Python skips 100 only, and takes any other for the answer. The connection goes back to its pool then, with
 the answer still to come; the next request on it would read that one as its own, and so on from there.
@@ -7,52 +8,102 @@ the answer still to come; the next request on it would read that one as its own,
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+MOST_BEFORE = 100
+"""How much is skipped before one answer. Each is something read in time, so that no timeout ends it."""
+
+
+class Lines:
+    """The connections of a session, whoever uses them.
+
+    Their sockets, that is: a connection forgets its own where the end of an answer is the end of the line.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal may come while it is held
+        self._open: WeakSet[socket.socket] = WeakSet()
+        self._is_cut = False
+
+    def connected(self, connection: HTTPConnection) -> None:
+        """One more is open."""
+        with self._lock:
+            if isinstance(connection.sock, socket.socket):  # not TLS within TLS
+                self._open.add(connection.sock)
+            if self._is_cut:
+                self.cut()
+
+    def cut(self) -> None:
+        """Whoever waits for an answer, or reads one, finds that the connection broke off; for good."""
+        with self._lock:
+            self._is_cut = True
+            for line in list(self._open):
+                with suppress(OSError):  # it has ended
+                    # Not TLS's own, which would take its state away from the thread that reads.
+                    socket.socket.shutdown(line, socket.SHUT_RDWR)
+
 
 class _Answer(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         """The status of the answer itself: RFC 9110, section 15.2. Behind 101, another protocol begins."""
-        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-        while http.HTTPStatus.SWITCHING_PROTOCOLS < found[1] < http.HTTPStatus.OK:
+        for _ in range(MOST_BEFORE):
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not http.HTTPStatus.SWITCHING_PROTOCOLS < found[1] < http.HTTPStatus.OK:
+                return found
             http.client.parse_headers(self.fp)
-            found = super()._read_status()  # type: ignore[misc]
-        return found
+        raise http.client.HTTPException("it only announces an answer")
 
 
 class _Connection(HTTPConnection):
     response_class = _Answer
+    lines: Lines
+
+    def connect(self) -> None:
+        super().connect()
+        self.lines.connected(self)
 
 
 class _SecureConnection(HTTPSConnection):
     response_class = _Answer
+    lines: Lines
 
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    def connect(self) -> None:
+        super().connect()
+        self.lines.connected(self)
 
 
 class AnswersOnly(HTTPAdapter):
     """The adapter of requests, with such connections, also through a proxy."""
 
+    def __init__(self, lines: Lines, **kwargs: Any) -> None:
+        self._lines = lines
+        super().__init__(**kwargs)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _use_pools(self.poolmanager)
+        self._use_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not proxy.lower().startswith("socks"):
-            _use_pools(manager)
+            self._use_pools(manager)
         return manager
 
+    def _use_pools(self, manager: Any) -> None:
+        ours = {"lines": self._lines}
 
-def _use_pools(manager: Any) -> None:
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = type("Connection", (_Connection,), ours)
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = type("SecureConnection", (_SecureConnection,), ours)
+
+        manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}

@@ -36,7 +36,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_base, wait_exponential_jitter
 from urllib3.exceptions import NewConnectionError
 
-from orders_dagster.api.answers import AnswersOnly
+from orders_dagster.api.answers import AnswersOnly, Lines
 from orders_dagster.errors import (
     ApiRefused,
     ApiUnavailable,
@@ -84,7 +84,10 @@ class Pace:
 
     A 429 is about the client, not about one thread: all of them wait as long as it says, and go on one
     by one, twice as far apart as before, then closer again with every answer. And once a run is going
-    to fail, nobody sends any more.
+    to fail, nobody sends any more, or waits for an answer.
+
+    Attributes:
+        lines: the connections of those who wait.
     """
 
     def __init__(self, per_second: float | None) -> None:
@@ -93,6 +96,7 @@ class Pace:
         self._next = self._held_until = 0.0
         self._changed = threading.Condition()
         self._failure: Exception | None = None
+        self.lines = Lines()
 
     def wait(self) -> None:
         """Wait for one's turn.
@@ -129,11 +133,16 @@ class Pace:
             with self._changed:
                 self._apart = self._apart * 0.95 if self._apart > 0.001 else 0.0
 
-    def stop(self, failure: Exception) -> None:
-        """The run fails: wake all who wait, and let nobody send."""
+    def stop(self, failure: Exception) -> Exception:
+        """The run fails: wake all who wait, and let nobody send.
+
+        Returns: what it fails with; others may have failed before.
+        """
         with self._changed:
             self._failure = self._failure or failure
             self._changed.notify_all()
+            self.lines.cut()
+            return self._failure
 
     def _sleep_until(self, moment: float) -> None:
         while self._failure is None and (left := moment - time.monotonic()) > 0:
@@ -220,7 +229,7 @@ class ApiSession(requests.Session):
         self._has_read = False  # a body of it
         self.auth = _by_address  # or requests would look for a login in ~/.netrc, and send that
         for scheme in ("http://", "https://"):
-            self.mount(scheme, AnswersOnly(pool_maxsize=connections))
+            self.mount(scheme, AnswersOnly(pace.lines, pool_maxsize=connections))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ApiSession:
         """The session itself: dlt copies the configuration, and the copies share connections."""
@@ -285,8 +294,7 @@ class ApiSession(requests.Session):
         try:
             return attempts(self._attempt, request, **kwargs)
         except OrdersError as error:
-            self._pace.stop(error)
-            raise
+            raise self._pace.stop(error) from None
         except _NotJson as error:
             failure: OrdersError = ResponseNotUnderstood(
                 url=self.redact(request.url),
@@ -301,10 +309,8 @@ class ApiSession(requests.Session):
                 attempts=attempts.statistics.get("attempt_number", 1),
             )
         except Exception as error:
-            self._pace.stop(error)
-            raise
-        self._pace.stop(failure)
-        raise failure
+            raise self._pace.stop(error) from None
+        raise self._pace.stop(failure)
 
     def _attempt(self, request: PreparedRequest, **kwargs: Any) -> Response:
         response = self._exchange(request, **kwargs)
