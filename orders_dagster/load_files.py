@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +67,7 @@ class LoadFiles:
         self._load_id = load_id
         self._open: dict[str, _File] = {}
         self._closed: list[_File] = []
+        self._writing = ThreadPoolExecutor(1, "parquet")
 
     def write(self, batches: Iterable[Batch]) -> None:
         """Append rows; those of a table after those of its parent."""
@@ -118,7 +120,8 @@ class LoadFiles:
         if file is None or file.columns != table.columns:
             self._close(table.name)
             declare(self._schema, table)
-            file = _File(self._path(table.name), table, arrow_schema(self._schema, table.name))
+            schema = arrow_schema(self._schema, table.name)
+            file = _File(self._path(table.name), table, schema, self._writing)
             self._open[table.name] = file
         return file
 
@@ -174,16 +177,19 @@ class _File:
     """One Parquet file, open until the columns of its table change.
 
     Attributes:
+        threads: where it is written: Arrow does that beside Python, which meanwhile makes more rows.
         rows: how many it holds.
     """
 
     path: Path
     table: Table
     schema: pa.Schema
+    threads: Executor
     columns: dict[str, str] = field(init=False)
     rows: int = 0
     _batches: list[pa.RecordBatch] = field(default_factory=list)
     _waiting: int = 0
+    _written: Future[None] | None = None
 
     def __post_init__(self) -> None:
         self.columns = dict(self.table.columns)
@@ -213,6 +219,7 @@ class _File:
 
     def close(self) -> None:
         self._flush()
+        self._finish_writing()
         self._writer.close()
 
     def conform(self, schema: dlt.Schema) -> None:
@@ -239,8 +246,14 @@ class _File:
 
     def _flush(self) -> None:
         if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches))
+            self._finish_writing()  # one at a time: memory is bounded
+            rows = pa.Table.from_batches(self._batches)
+            self._written = self.threads.submit(self._writer.write_table, rows)
             self._batches, self._waiting = [], 0
+
+    def _finish_writing(self) -> None:
+        if self._written is not None:
+            self._written.result()
 
 
 def _fitted(values: Any, kind: pa.DataType) -> Any:
