@@ -28,6 +28,7 @@ from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
 from orders_dagster.tables import (
     Counts,
     emptied,
+    is_of_dlt,
     knows,
     lists_in,
     mend,
@@ -88,7 +89,8 @@ def look(
     is_forgotten = not knows(pipeline.schemas.get(ORDERS)) and state(pipeline, COLUMNS) is not None
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
-    elif not knows(pipeline.schemas.get(ORDERS)) and counts.rows():
+    is_ours = is_forgotten and is_of_dlt(warehouse, ORDERS)
+    if not (knows(pipeline.schemas.get(ORDERS)) or is_ours) and counts.rows():
         raise TablesUnknown(table=warehouse.name(ORDERS))
     if not gone and (is_known or others) and not counts.any_complete():
         # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it

@@ -22,7 +22,7 @@ from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
 from orders_dagster.rejected import REJECTED_TABLE
-from orders_dagster.tables import columns_of, drop_staging, orders_tables
+from orders_dagster.tables import columns_of, drop_staging, is_of_dlt, orders_tables
 from orders_dagster.values import SCALE, Column
 from orders_dagster.warehouse import Warehouse, is_undefined, kind_of
 
@@ -89,7 +89,7 @@ def fit_tables(
     ours = [*reversed(orders_tables(load)[1:]), *(gone.tables if gone else [ORDERS])]
     if gone is not None and gone.is_forgotten:  # those that it knows dlt drops itself
         for table in ours:
-            if _is_of_dlt(warehouse, table):
+            if is_of_dlt(warehouse, table):
                 warehouse.execute(f"DROP TABLE {warehouse.name(table)}")
     is_stale = left.schema is None
     if kind_of(warehouse.pipeline) in WIDENING:
@@ -183,11 +183,6 @@ def _columns(schema: dlt.Schema | None, tables: Sequence[str]) -> Iterator[Colum
     for table in schema.data_tables(seen_data_only=True) if schema else []:
         if table["name"] in tables:
             yield from ((str(table["name"]), column) for column in columns_of(table))
-
-
-def _is_of_dlt(warehouse: Warehouse, table: str) -> bool:
-    """Whether a table is there, and dlt has made it."""
-    return "_dlt_id" in {column.lower() for column in warehouse.columns(table)}
 
 
 def _holds_rows(warehouse: Warehouse, table: str) -> bool:

@@ -78,6 +78,7 @@ class LoadFiles:
         """Finish all files. Columns that became decimal on the way are decimal in all of them."""
         for name in list(self._open):
             self._close(name)
+        self._writing.shutdown()
         for file in self._closed:
             file.conform(self._schema)
 

@@ -102,13 +102,15 @@ class Step:
         """
         self._is_finished = True
         state = dlt.current.resource_state(ORDERS)
-        in_lists: Counter[str] = Counter(state.get(IN_LISTS, {}))
+        replaced, filled = frozenset[int | str](), set[str]()
         if self._files is not None:
             self._files.close()
             in_load = self._rows.in_load
             replaced = in_load - self._drop_older(self._files)
-            in_lists |= self._rows.in_lists  # of each table the larger number
             filled = self._files.filled
+        known: Counter[str] = Counter(state.get(IN_LISTS, {}))
+        in_lists = known | self._rows.in_lists  # of each table the larger number
+        if replaced:
             unfilled = {name: held for name, held in in_lists.items() if name not in filled}
             for name in _emptied(self._look_up([], unfilled).holders, replaced):
                 in_lists[name] = self._rows.in_lists[name] = 0

@@ -43,6 +43,11 @@ def knows(schema: dlt.Schema | None) -> bool:
     return schema is not None and ORDERS in schema.tables
 
 
+def is_of_dlt(warehouse: Warehouse, table: str) -> bool:
+    """Whether a table is there, and dlt has made it."""
+    return "_dlt_id" in {column.lower() for column in warehouse.columns(table)}
+
+
 def missing(warehouse: Warehouse) -> list[str]:
     """The tables, and the columns as `table.column`, that dlt's schema has and somebody has dropped.
 

@@ -418,6 +418,20 @@ def test_a_table_of_somebody_elses_is_left_alone_where_ours_are_made_anew(
     assert project.scalar("SELECT whose FROM ecommerce.orders__notes") == "theirs"
 
 
+def test_a_table_that_is_none_of_dlts_any_more_is_named(project: Project, serve: Serve) -> None:
+    """Somebody has tidied up: what dlt merges by is gone."""
+    serve(lambda query: page([order(1, 1, items=[{"line": 1}])], query))
+    project.synchronise()
+    project.execute("DROP TABLE ecommerce._dlt_version")
+    project.execute(
+        "CREATE OR REPLACE TABLE ecommerce.orders AS "
+        "SELECT order_id, last_modified_date FROM ecommerce.orders"
+    )
+
+    with pytest.raises(TablesUnknown):
+        project.synchronise()
+
+
 @pytest.mark.parametrize("code", [8, "007"])
 def test_tables_that_nothing_of_dlt_tells_of_are_named(
     project: Project, serve: Serve, code: Any

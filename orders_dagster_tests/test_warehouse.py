@@ -360,6 +360,27 @@ def test_a_list_that_many_orders_had_may_become_empty_by_their_changes(
     assert project.synchronise().was_gone == ("orders__tags",)
 
 
+def test_a_list_that_a_quiet_run_has_counted_is_noticed_when_it_is_emptied(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """It reads no order, since the newest is gone, and what it has found is known from then on."""
+    orders = [order(n, n, items=[{"line": 1}]) for n in range(100)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    for first in (200, 210):
+        few = range(first, first + 6)
+        orders += [order(n, n, items=[{"line": 1}], returns=[{"n": 1}]) for n in few]
+        project.synchronise()
+    orders.pop()
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__returns")
+
+    project.synchronise()
+
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 11
+
+
 def test_a_list_that_only_older_versions_have_is_not_taken_for_emptied(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

@@ -376,10 +376,13 @@ def test_what_is_sent_before_an_answer_is_not_taken_for_it(project: Project, ser
     assert (result.rows_in_table, result.retries) == (len(ORDERS), 0)
 
 
-def test_an_answer_that_is_only_announced_is_not_waited_for(project: Project, serve: Serve) -> None:
+@pytest.mark.parametrize("status", [100, 103])
+def test_an_answer_that_is_only_announced_is_not_waited_for(
+    project: Project, serve: Serve, status: int
+) -> None:
     """Each of them is something read in time."""
     api = serve(lambda query: page(ORDERS, query))
-    api.interim = 103, 1000
+    api.interim = status, 1000
 
     with pytest.raises(ApiUnavailable, match="the connection broke off"):
         project.synchronise()

@@ -52,9 +52,13 @@ class Lines:
 
 
 class _Answer(http.client.HTTPResponse):
+    _statuses = 0
+
     def _read_status(self) -> tuple[str, int, str]:
-        """The status of the answer itself: RFC 9110, section 15.2. Behind 101, another protocol begins."""
-        for _ in range(MOST_BEFORE):
+        """The status of the answer itself: RFC 9110, section 15.2. Behind 101, another protocol begins; 100
+        Python skips, and asks again."""
+        while self._statuses <= MOST_BEFORE:
+            self._statuses += 1
             found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             if not http.HTTPStatus.SWITCHING_PROTOCOLS < found[1] < http.HTTPStatus.OK:
                 return found
