@@ -82,6 +82,7 @@ class Runner:
         )
         self._unread = b""
         self._pid = 0
+        self._is_hung = False
 
     def __enter__(self) -> Runner:
         return self
@@ -131,6 +132,9 @@ class Runner:
                 ending.lines.append(word["line"])
             elif "exit" in word:
                 self._pid = 0
+                if self._is_hung:
+                    self._is_hung = False
+                    raise TimeoutError(f"the run had not ended after {HANGS_AFTER_SECONDS} s")
                 ending.status = word["exit"]
                 ending.is_killed = ending.status == signal.SIGKILL
                 return ending
@@ -151,8 +155,10 @@ class Runner:
                 continue
             ready, _, _ = select.select([channel], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                self.kill()
-                raise TimeoutError(f"the run had not ended after {HANGS_AFTER_SECONDS} s")
+                assert not self._is_hung, "the run cannot be killed"
+                self.kill()  # and wait for its end: it holds the file until then
+                self._is_hung, until = True, time.monotonic() + HANGS_AFTER_SECONDS
+                continue
             more = os.read(channel, 65536)
             if not more:
                 return
