@@ -86,11 +86,12 @@ def look(
     counts = Counts(warehouse, settings)
     others = list(_other_fields(pipeline, settings, naming))
     is_known = watermark(pipeline) is not None
-    is_forgotten = not knows(pipeline.schemas.get(ORDERS)) and state(pipeline, COLUMNS) is not None
+    is_unknown = not knows(pipeline.schemas.get(ORDERS))
+    is_forgotten = is_unknown and state(pipeline, COLUMNS) is not None
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
     is_ours = is_forgotten and is_of_dlt(warehouse, ORDERS)
-    if not (knows(pipeline.schemas.get(ORDERS)) or is_ours) and counts.rows():
+    if is_unknown and not is_ours and counts.rows():
         raise TablesUnknown(table=warehouse.name(ORDERS))
     if not gone and (is_known or others) and not counts.any_complete():
         # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it

@@ -75,13 +75,8 @@ class _Connection(HTTPConnection):
         self.lines.connected(self)
 
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _Answer
-    lines: Lines
-
-    def connect(self) -> None:
-        super().connect()
-        self.lines.connected(self)
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class AnswersOnly(HTTPAdapter):
