@@ -80,13 +80,13 @@ def look(
         TablesUnknown: there are orders of which dlt knows nothing.
     """
     pipeline.sync_destination()
-    _restore_schema(pipeline, warehouse)
-    gone = missing(warehouse)
-    mend(warehouse, gone)
+    schema = _restored_schema(pipeline, warehouse)
+    gone = missing(warehouse, schema)
+    mend(warehouse, schema, gone)
     counts = Counts(warehouse, settings)
-    others = list(_other_fields(pipeline, settings, naming))
+    others = list(_other_fields(schema, settings, naming))
     is_known = watermark(pipeline) is not None
-    is_unknown = not knows(pipeline.schemas.get(ORDERS))
+    is_unknown = not knows(schema)
     is_forgotten = is_unknown and state(pipeline, COLUMNS) is not None
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
@@ -98,18 +98,17 @@ def look(
         # was, and dlt did not know yet, whose watermark is that of before. Or never filled at all.
         gone = [ORDERS]
     rows, in_lists = counts.rows(), state(pipeline, IN_LISTS) or {}
-    rows_of = {} if gone else rows_of_lists(warehouse)
+    rows_of = {} if gone else rows_of_lists(warehouse, schema)
     if is_known and not gone:
         gone = emptied(rows_of, in_lists, rows)
         if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
             in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
             gone = [name for name in gone if name in in_lists]
     if gone:
-        known = reversed(orders_tables(pipeline.schemas.get(ORDERS)))
+        known = reversed(orders_tables(schema))
         return Before(gone, tables=(*in_lists, *known), is_forgotten=is_forgotten)
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
-    schema = pipeline.schemas.get(ORDERS)
     return Before(
         gone,
         rows,
@@ -166,24 +165,24 @@ def _forget(pipeline: dlt.Pipeline, lists: list[str]) -> dict[str, int]:
         return dict(held)
 
 
-def _restore_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> None:
-    """Take the schema from the warehouse also if no load into its tables was ever completed.
+def _restored_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> dlt.Schema | None:
+    """dlt's schema, taken from the warehouse also if no load into its tables was ever completed.
 
     dlt restores it with the state, so not after a first load that was killed: the tables that it had
     made would be taken for ones that are yet to be made, and values be cast to fit their columns.
     """
-    if pipeline.schemas.get(ORDERS) is None:
-        stored = warehouse.stored_schema(ORDERS)
-        if stored is not None:
-            pipeline.schemas.save_schema(stored)
+    schema = pipeline.schemas.get(ORDERS)
+    if schema is None and (stored := warehouse.stored_schema(ORDERS)) is not None:
+        pipeline.schemas.save_schema(stored)
+        schema = pipeline.schemas[ORDERS]
+    return schema
 
 
 def _other_fields(
-    pipeline: dlt.Pipeline, settings: OrdersSettings, naming: Naming
+    schema: dlt.Schema | None, settings: OrdersSettings, naming: Naming
 ) -> Iterator[dict[str, Any]]:
     """By which other fields than those of the settings the tables were made: a watermark says nothing of
     another date, and rows with another key are not known again."""
-    schema = pipeline.schemas.get(ORDERS)
     columns = schema.tables.get(ORDERS, {}).get("columns", {}) if schema else {}
     for setting, hint in (("primary_key", "primary_key"), ("cursor_path", "dedup_sort")):
         path = getattr(settings, setting)

@@ -12,7 +12,7 @@ from typing import Any
 
 import dlt
 from dlt.common.configuration.resolve import resolve_configuration
-from dlt.common.destination import AnyDestination
+from dlt.common.destination import AnyDestination, Destination
 from dlt.common.destination.capabilities import DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.pipeline import get_dlt_pipelines_dir
@@ -133,14 +133,16 @@ def inert_pipeline() -> dlt.Pipeline:
 def _pipeline(config: PipelineConfiguration, directory: Path) -> dlt.Pipeline:
     set_default(EMPTIES_STAGING, True)
     set_default(HEARS_SIGNALS, False)
-    pipeline = dlt.pipeline(
+    kind, name = config.destination_type or config.destination_name, config.destination_name
+    destination = Destination.from_reference(kind or "duckdb", destination_name=name)
+    assert destination is not None
+    _ask_once(destination)
+    return dlt.pipeline(
         PIPELINE,
         pipelines_dir=str(directory),
-        destination=config.destination_type or config.destination_name or "duckdb",
+        destination=destination,
         dataset_name=config.dataset_name or DATASET,
     )
-    _ask_once(pipeline.destination)
-    return pipeline
 
 
 def _ask_once(destination: AnyDestination) -> None:

@@ -215,16 +215,16 @@ class _Run:
             self._pipeline.normalize()
         self._normalize += seconds()
         self._log(f"Normalized in {seconds():.1f} s, loading.")
-        schemas = self._pipeline.schemas
+        schema = self._pipeline.schemas[ORDERS]
         with self._warehouse() as warehouse:
             with _timed() as seconds:
                 gone = self._before if is_rebuilt else None
                 rejects = bool(self._rows.rejected)
-                fit_tables(warehouse, schemas[ORDERS], self._left, gone, rejects=rejects)
+                fit_tables(warehouse, schema, self._left, gone, rejects=rejects)
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
-            self._look_after(schemas[ORDERS].clone())
+            self._look_after(schema.clone())
             is_in_file = warehouse.checkpoint()
         if not is_in_file:
             with suppress(WarehouseBusy), self._warehouse():

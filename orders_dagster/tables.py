@@ -48,15 +48,13 @@ def is_of_dlt(warehouse: Warehouse, table: str) -> bool:
     return "_dlt_id" in {column.lower() for column in warehouse.columns(table)}
 
 
-def missing(warehouse: Warehouse) -> list[str]:
+def missing(warehouse: Warehouse, schema: dlt.Schema | None) -> list[str]:
     """The tables, and the columns as `table.column`, that dlt's schema has and somebody has dropped.
 
     dlt would fail to merge into them; and with the watermark kept, what was in them would stay away.
     """
-    schema = warehouse.pipeline.schemas.get(ORDERS)
-    if not knows(schema):
+    if schema is None or not knows(schema):
         return []
-    assert schema is not None
     found = [name for name in _own_of(schema) if not warehouse.columns(name)]
     for table in schema.data_tables(seen_data_only=True):
         name = str(table["name"])
@@ -66,11 +64,11 @@ def missing(warehouse: Warehouse) -> list[str]:
     return found
 
 
-def rows_of_lists(warehouse: Warehouse) -> dict[str, int]:
+def rows_of_lists(warehouse: Warehouse, schema: dlt.Schema | None) -> dict[str, int]:
     """How many rows there are in each table but that of the orders."""
     return {
         table: int(warehouse.scalar(f"SELECT COUNT(*) FROM {warehouse.name(table)}"))
-        for table in orders_tables(warehouse.pipeline.schemas.get(ORDERS))[1:]
+        for table in orders_tables(schema)[1:]
         if warehouse.columns(table)
     }
 
@@ -110,10 +108,9 @@ def lists_in(
     }
 
 
-def mend(warehouse: Warehouse, gone: Collection[str]) -> None:
+def mend(warehouse: Warehouse, schema: dlt.Schema | None, gone: Collection[str]) -> None:
     """Have dlt make its own tables anew in the next load: it does so only for a schema that it does not
     find there in the same version."""
-    schema = warehouse.pipeline.schemas.get(ORDERS)
     if schema is not None and set(_own_of(schema)) & set(gone):
         _forget_version(warehouse)
 
