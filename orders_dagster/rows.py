@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain, count
+from itertools import accumulate, chain, count
 from typing import Any, NamedTuple, TypeGuard
 
 import pyarrow as pa
@@ -52,6 +52,7 @@ ROW_ID, PARENT_ID, ROOT_ID, LIST_INDEX = (
 
 Order = dict[str, Any]
 _EMPTY: Order = {}
+_NO_LIST: list[Any] = []
 _CONTAINERS = frozenset({dict, list})
 
 
@@ -70,8 +71,8 @@ class Batch:
     """
 
     table: Table
-    ids: list[str]
-    roots: list[str]
+    ids: pa.StringArray
+    roots: pa.StringArray
     columns: dict[str, pa.Array]
 
     def __len__(self) -> int:
@@ -176,10 +177,7 @@ class Rows:
             made = _Making(self, too_deep=str(fault))
             made.orders(orders)
         self._count(made.read)
-        for batch in made.batches:
-            if batch.table.parent is not None:
-                firsts = pc.equal(batch.columns[LIST_INDEX], 0)
-                self.in_lists[batch.table.name] += int(pc.sum(firsts).as_py())
+        self.in_lists += made.in_lists
         for rejected in made.rejected:
             self.rejected.add(rejected.id)
             key = value_at(rejected.order, self.primary_key)
@@ -223,8 +221,9 @@ class Rows:
             self.newest = newest if self.newest is None else max(self.newest, newest)
         there = [time for time in (self.watermark, self._loaded_until) if time is not None]
         if there:
+            until = max(there)
             for key, time in read:
-                self._remember(key, time, max(there))
+                self._remember(key, time, until)
 
     def _remember(self, key: int | str, time: datetime, until: datetime) -> None:
         is_future = self.now is not None and time > self.now
@@ -294,6 +293,7 @@ class _Making:
 
     Attributes:
         read: key and time of each order that can be merged, every version of it.
+        in_lists: how many lists there are for each table but that of the orders.
     """
 
     def __init__(self, rows: Rows, too_deep: str | None = None) -> None:
@@ -304,6 +304,7 @@ class _Making:
         self.batches: list[Batch] = []
         self.rejected: list[Rejected] = []
         self.read: list[tuple[int | str, datetime]] = []
+        self.in_lists: Counter[str] = Counter()
 
     def orders(self, orders: Sequence[Any]) -> None:
         """Rows of `orders`, and of what is in them."""
@@ -330,7 +331,7 @@ class _Making:
     def _orders(self, latest: dict[int | str, tuple[datetime, Order]]) -> None:
         rows, root = self._rows, self._places.root
         ids = [f"{rows._run}{number:x}" for number, _ in zip(rows._numbers, latest, strict=False)]
-        batch = self._batch(root.table, ids, ids)
+        batch = self._batch(root.table, array_of(ids, "text"))
         self._put(batch, rows.key_column, [*latest], "text" if rows.key_type is str else "bigint")
         self._put(batch, rows.cursor_column, [time for time, _ in latest.values()], "timestamp")
         if rows.soft_delete_path:
@@ -359,26 +360,25 @@ class _Making:
 
     def _lists(self, values: Sequence[Any], known: ListPlace, parents: Batch) -> None:
         """A row of the list's table for each element, linked to the row that holds the list."""
-        elements: list[Any] = []
-        ids: list[str] = []
-        roots: list[str] = []
-        parent_ids: list[str] = []
-        indexes: list[int] = []
-        for value, parent_id, root in zip(values, parents.ids, parents.roots, strict=True):
-            if type(value) is list:
-                start, length = f"{parent_id}{known.mark}", range(len(value))
-                elements += value
-                indexes += length
-                ids += [f"{start}{index:x}" for index in length]
-                parent_ids += [parent_id] * len(value)
-                roots += [root] * len(value)
+        lists = [value if type(value) is list else _NO_LIST for value in values]
+        elements = list(chain.from_iterable(lists))
         if not elements:
             return
+        self.in_lists[known.table.name] += sum(map(bool, lists))
+        lengths = [*map(len, lists)]
+        index = array_of([*chain.from_iterable(map(range, lengths))], "bigint")
+        offsets = pa.array([*accumulate(lengths, initial=0)], pa.int32())
+        holders = pc.list_parent_indices(pa.ListArray.from_arrays(offsets, pa.nulls(len(elements))))
+        parent_ids, roots = parents.ids.take(holders), parents.roots.take(holders)
+        numbers = array_of([f"{number:x}" for number in range(max(lengths))], "text").take(index)
+        ids = pc.binary_join_element_wise(parent_ids, numbers, known.mark)
         batch = self._batch(known.table, ids, roots)
-        batch.columns[PARENT_ID] = array_of(parent_ids, "text")
-        batch.columns[ROOT_ID] = array_of(roots, "text")
-        batch.columns[LIST_INDEX] = array_of(indexes, "bigint")
-        self._objects([_as_object(one) for one in elements], known.elements, batch)
+        batch.columns[PARENT_ID] = parent_ids
+        batch.columns[ROOT_ID] = roots
+        batch.columns[LIST_INDEX] = index
+        if {*map(type, elements)} != {dict}:
+            elements = [_as_object(one) for one in elements]
+        self._objects(elements, known.elements, batch)
 
     def _scalars(
         self, values: Sequence[Any], kinds: set[type], place: FieldPlace, batch: Batch
@@ -412,8 +412,8 @@ class _Making:
             column = join(place.column, f"v_{variant}") if variant else place.column
             self._put(batch, column, exactly, kind)
 
-    def _batch(self, table: Table, ids: list[str], roots: list[str]) -> Batch:
-        batch = Batch(table, ids, roots, {ROW_ID: array_of(ids, "text")})
+    def _batch(self, table: Table, ids: pa.Array, roots: pa.Array | None = None) -> Batch:
+        batch = Batch(table, ids, ids if roots is None else roots, {ROW_ID: ids})
         self.batches.append(batch)
         return batch
 
