@@ -1,5 +1,5 @@
 """Connections that skip what a server sends before its answer, such as 103 Early Hints, and that can be cut
-while somebody waits for one.
+while somebody waits for one; and answers that are read in a few pieces.
 
 Python skips 100 only, and takes any other for the answer. The connection goes back to its pool then, with
 the answer still to come; the next request on it would read that one as its own, and so on from there.
@@ -14,9 +14,12 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+AT_ONCE = 2**20  # bytes
 
 MOST_BEFORE = 100
 """How much is skipped before one answer. Each is something read in time, so that no timeout ends it."""
@@ -66,6 +69,14 @@ class _Answer(http.client.HTTPResponse):
         raise http.client.HTTPException("it only announces an answer")
 
 
+class _Whole(Response):
+    """An answer whose body is read in large pieces: after each piece, a thread has to wait for its turn in
+    the interpreter, and the pieces of requests are 10 KiB."""
+
+    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Any:
+        return super().iter_content(max(chunk_size or 0, AT_ONCE), decode_unicode)
+
+
 class _Connection(HTTPConnection):
     response_class = _Answer
     lines: Lines
@@ -85,6 +96,11 @@ class AnswersOnly(HTTPAdapter):
     def __init__(self, lines: Lines, **kwargs: Any) -> None:
         self._lines = lines
         super().__init__(**kwargs)
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        response = super().build_response(req, resp)
+        response.__class__ = _Whole
+        return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
