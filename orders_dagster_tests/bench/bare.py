@@ -10,6 +10,7 @@ import json
 import time
 
 import dlt
+import duckdb  # noqa: F401 - dlt imports it when it first asks for it; floor.py does here
 import sqlalchemy  # noqa: F401 - what dlt reads a connection string with; Dagster has imported it long before
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.rest_api import rest_api_source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import duckdb  # noqa: F401 - dlt imports it when it first asks for it; floor.py does here
 import sqlalchemy  # noqa: F401 - what dlt reads a connection string with; Dagster has imported it long before
 
 from orders_dagster.pipeline import synchronise
