@@ -82,10 +82,23 @@ class LoadFiles:
         for file in self._closed:
             file.conform(self._schema)
 
-    @property
-    def filled(self) -> set[str]:
-        """The tables that there are rows for. After `close`."""
-        return {file.table.name for file in self._closed if file.rows}
+    def filled(self, key: str, cursor: str) -> set[str]:
+        """The tables that there are rows for in the last version of an order: the one that is merged.
+
+        To be called after `close`, with the columns of the primary key and the modification date.
+        """
+        tables = {file.table.name for file in self._closed if file.rows}
+        orders = pa.concat_tables(
+            pq.read_table(file.path, columns=[key, cursor, ROW_ID])
+            for file in self._closed
+            if file.table.parent is None
+        ).rename_columns(["key", "time", "root"])
+        last = orders.group_by("key").aggregate([("time", "max")])
+        if len(last) == len(orders):
+            return tables
+        versions = orders.join(last, "key")
+        roots = versions["root"].filter(pc.equal(versions["time"], versions["time_max"]))
+        return {file.table.name for file in self._closed if file.holds(roots)}
 
     def drop(self, key: str, cursor: str, newer: Mapping[int | str, datetime]) -> Counter[str]:
         """Take out orders of which the warehouse has a newer version, with all that is in them.
@@ -235,11 +248,19 @@ class _File:
                 read = read.set_column(at, now.field(column.name), decimals)
             pq.write_table(read, self.path)
 
+    @property
+    def _root(self) -> str:
+        return ROW_ID if self.table.parent is None else ROOT_ID
+
+    def holds(self, roots: pa.ChunkedArray) -> bool:
+        """Whether there is a row of one of some orders."""
+        read = pq.read_table(self.path, columns=[self._root])
+        return bool(pc.any(pc.is_in(read[self._root], roots)).as_py())
+
     def drop(self, roots: set[str]) -> pa.Table:
         """Write the file again without the rows of some orders. Returns those."""
         read = pq.read_table(self.path)
-        root = read[ROW_ID if self.table.parent is None else ROOT_ID]
-        is_dropped = pc.is_in(root, pa.array(roots, pa.string()))
+        is_dropped = pc.is_in(read[self._root], pa.array(roots, pa.string()))
         kept = read.filter(pc.invert(is_dropped))
         pq.write_table(kept, self.path)
         self.rows = kept.num_rows

@@ -80,6 +80,7 @@ class Step:
         self._look_up = look_up
         self._on_orders = on_orders
         self._files: LoadFiles | None = None
+        self._in_lists_before = Counter(rows.in_lists)
         self._is_finished = False
 
     def __call__(self, orders: list[Any], meta: Any = None) -> Iterator[Any]:  # noqa: ARG002
@@ -107,13 +108,15 @@ class Step:
             self._files.close()
             in_load = self._rows.in_load
             replaced = in_load - self._drop_older(self._files)
-            filled = self._files.filled
+            filled = self._files.filled(self._rows.key_column, self._rows.cursor_column)
         known: Counter[str] = Counter(state.get(IN_LISTS, {}))
         in_lists = known | self._rows.in_lists  # of each table the larger number
+        unfilled = {name: held for name, held in in_lists.items() if name not in filled}
+        empty = [name for name in unfilled if not (known + self._in_lists_before)[name]]
         if replaced:
-            unfilled = {name: held for name, held in in_lists.items() if name not in filled}
-            for name in _emptied(self._look_up([], unfilled).holders, replaced):
-                in_lists[name] = self._rows.in_lists[name] = 0
+            empty += _emptied(self._look_up([], unfilled).holders, replaced)
+        for name in empty:
+            in_lists[name] = self._rows.in_lists[name] = 0
         state[IN_LISTS] = dict(+in_lists)
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])

@@ -417,6 +417,26 @@ def test_a_list_may_become_empty_beside_an_older_version_that_has_it(
     assert project.synchronise().was_gone == ()
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_list_that_only_earlier_versions_in_one_load_have_is_not_taken_for_emptied(
+    project: Project, serve: Callable[[Answering], Api], is_first: bool
+) -> None:
+    """As an API lists them that shows each change of an order. What the shop has deleted since stays."""
+    orders = [order(n, n, tags=["new"], returns=[{"n": 1}]) for n in range(50)]
+    serve(lambda query: page(orders, query))
+    project.set(page_size=2, lag_seconds=0)
+    if not is_first:
+        project.synchronise()
+        orders += [order(n, 1000 + n, tags=["new"], returns=[{"n": 2}]) for n in range(50)]
+    orders += [order(n, 2000 + n, tags=["new"]) for n in range(50)]
+    project.synchronise()
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__returns") == 0
+    orders = orders[-9:]
+
+    assert project.synchronise().was_gone == ()
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 50
+
+
 def test_a_long_list_that_the_last_order_had_may_become_empty(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:
