@@ -18,7 +18,8 @@ from dlt.common.schema.typing import (
     PIPELINE_STATE_TABLE_NAME,
     VERSION_TABLE_NAME,
 )
-from dlt.common.versioned_state import decompress_state
+from dlt.common.versioned_state import compress_state, decompress_state
+from dlt.pipeline.state_sync import force_state_extract
 
 from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother, TablesUnknown
@@ -34,9 +35,13 @@ from orders_dagster.tables import (
     mend,
     missing,
     orders_tables,
+    remove_orphans,
     rows_of_lists,
 )
 from orders_dagster.warehouse import Warehouse
+
+BEGINS_ANEW = "begins_anew"
+"""In dlt's state of the resource: no load was completed since a run began to read everything again."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,15 @@ class Before:
 
     Attributes:
         gone: the tables, and columns as `table.column`, that are not there any more, or not whole: all
-            orders are read again, and the other attributes are those of empty tables.
+            orders are read again.
         rows: how many orders.
         watermark: the newest modification date that is durably loaded with all before it, UTC.
         newest: the newest one in the tables that is not in the future, UTC; a run that failed after some of
             its loads has left newer ones than the watermark.
         lists: how many lists there are in tables of which dlt's state tells too few.
         schema: dlt's schema, as it is.
-        tables: those that are to be made anew, whether there or not, `orders` last.
+        tables: those that are to be made anew, whether there or not, `orders` last; the other attributes
+            are those of empty tables then. None where what is there can stay, though some of it is missing.
         is_forgotten: whether dlt does not know those of them that are there.
     """
 
@@ -93,22 +99,27 @@ def look(
     is_ours = is_forgotten and is_of_dlt(warehouse, ORDERS)
     if is_unknown and not is_ours and counts.rows():
         raise TablesUnknown(table=warehouse.name(ORDERS))
-    if not gone and (is_known or others) and not counts.any_complete():
-        # Emptied by hand, or by a rebuilding that was killed: before it was loaded, or when part of it
-        # was, and dlt did not know yet, whose watermark is that of before. Or never filled at all.
-        gone = [ORDERS]
     rows, in_lists = counts.rows(), state(pipeline, IN_LISTS) or {}
-    rows_of = {} if gone else rows_of_lists(warehouse, schema)
-    if is_known and not gone:
-        gone = emptied(rows_of, in_lists, rows)
-        if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
-            in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
-            gone = [name for name in gone if name in in_lists]
+    if not gone and (is_known or others) and not rows:
+        gone = [ORDERS]  # emptied by hand, or never filled
     if gone:
+        _begin_anew(pipeline)
         known = reversed(orders_tables(schema))
         return Before(gone, tables=(*in_lists, *known), is_forgotten=is_forgotten)
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
+    rows_of = rows_of_lists(warehouse, schema)
+    if is_known:
+        gone = emptied(rows_of, in_lists, rows)
+        if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
+            in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
+            gone = [name for name in gone if name in in_lists]
+    if not gone and state(pipeline, BEGINS_ANEW):
+        gone = [ORDERS]
+    if gone:  # what the shop has deleted stays, since it has no copy of that any more
+        _begin_anew(pipeline)
+        remove_orphans(warehouse, schema)  # lists in elements that are gone
+        rows_of, in_lists = rows_of_lists(warehouse, schema), {}
     return Before(
         gone,
         rows,
@@ -131,7 +142,11 @@ def state(pipeline: dlt.Pipeline, name: str) -> Any:
 
 
 def _of_orders(state: Any, name: str) -> Any:
-    for key in ("sources", ORDERS, "resources", ORDERS, name):
+    return (_resource(state) or {}).get(name)
+
+
+def _resource(state: Any) -> Any:
+    for key in ("sources", ORDERS, "resources", ORDERS):
         state = state.get(key) if isinstance(state, dict) else None
     return state
 
@@ -163,6 +178,45 @@ def _forget(pipeline: dlt.Pipeline, lists: list[str]) -> dict[str, int]:
         for name in lists:
             del held[name]
         return dict(held)
+
+
+def _begin_anew(pipeline: dlt.Pipeline) -> None:
+    """Have dlt's state say that nothing was read, and the next load bring it, even if it ends as it was."""
+    with pipeline.managed_state() as state:
+        resource: dict[str, Any] = _resource(state) or {}
+        for name in (WATERMARK, IN_LISTS, BEGINS_ANEW):
+            resource.pop(name, None)
+        force_state_extract(state)
+
+
+def have_read_again(warehouse: Warehouse, *, is_made_anew: bool = False) -> None:
+    """Have the next run read everything and merge it into what is there, unless a load is completed first.
+
+    Args:
+        is_made_anew: whether the tables are made anew from here on, and their columns have no names yet.
+    """
+    name, column, pipeline = warehouse.name, warehouse.column, warehouse.pipeline.pipeline_name
+    if not (warehouse.columns(PIPELINE_STATE_TABLE_NAME) and warehouse.columns(LOADS_TABLE_NAME)):
+        return  # no watermark either
+    table, of_load = name(PIPELINE_STATE_TABLE_NAME), column("_dlt_load_id")
+    complete = (
+        f"SELECT {column('load_id')} FROM {name(LOADS_TABLE_NAME)} WHERE {column('status')} = 0"
+    )
+    of_pipeline = f"WHERE {column('pipeline_name')} = %s AND {of_load}"
+    found = warehouse.query(
+        f"SELECT {of_load}, {column('state')} FROM {table} {of_pipeline} = "
+        f"(SELECT MAX({of_load}) FROM {table} {of_pipeline} IN ({complete}))",
+        *(pipeline, pipeline),
+    )
+    for load_id, text in found:  # the one that dlt takes
+        state: Any = decompress_state(text)
+        resource = _resource(state)
+        if resource is not None:
+            resource |= {BEGINS_ANEW: True} | ({COLUMNS: "[]"} if is_made_anew else {})
+            warehouse.execute(
+                f"UPDATE {table} SET {column('state')} = %s {of_pipeline} = %s",
+                *(compress_state(state), pipeline, load_id),
+            )
 
 
 def _restored_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> dlt.Schema | None:

@@ -9,15 +9,13 @@ this one has read before. So the run ends, and the next one sees what is there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dlt
 from dlt.common.schema.typing import LOADS_TABLE_NAME, TColumnType
-from dlt.destinations.exceptions import DatabaseException
 
-from orders_dagster.before import Before
+from orders_dagster.before import Before, have_read_again
 from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
@@ -82,8 +80,8 @@ def fit_tables(
     if now.loads != left.loads:
         raise WarehouseChanged(["another run has loaded orders"])
     if emptied := [table for table in left.filled if left.filled[table] > now.filled[table]]:
-        if ORDERS not in emptied:
-            _have_read_again(warehouse, emptied)
+        if ORDERS not in emptied:  # a list; the next run may take it for one that few orders had
+            have_read_again(warehouse)
         raise WarehouseChanged([f"{table} was dropped or emptied" for table in sorted(emptied)])
     tables = [*orders_tables(load), *([REJECTED_TABLE] if rejects else [])]
     ours = [*reversed(orders_tables(load)[1:]), *(gone.tables if gone else [ORDERS])]
@@ -102,14 +100,6 @@ def fit_tables(
             is_stale = True
     if is_stale:
         drop_staging(warehouse, [*ours, REJECTED_TABLE])
-
-
-def _have_read_again(warehouse: Warehouse, emptied: list[str]) -> None:
-    """The next run takes a table of few lists that is empty for one without any; one that is not there it
-    misses."""
-    for table in emptied:
-        with suppress(DatabaseException):  # where a view needs it
-            warehouse.execute(f"DROP TABLE IF EXISTS {warehouse.name(table)}")
 
 
 def fit_columns(

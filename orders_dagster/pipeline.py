@@ -20,7 +20,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from orders_dagster.before import look, state, watermark
+from orders_dagster.before import have_read_again, look, state, watermark
 from orders_dagster.cancel import after_this, stopping
 from orders_dagster.columns import WIDENING, column_type, naming_for, parents
 from orders_dagster.cursor import step_of
@@ -198,7 +198,7 @@ class _Run:
 
     def load_checkpoint(self) -> None:
         """Read the oldest windows that are not read yet, up to the next checkpoint, and load them."""
-        is_rebuilt = bool(self._before.gone) and not self._loads
+        is_rebuilt = bool(self._before.tables) and not self._loads
         stop = self._reading.connection.session.stop
         with _timed() as seconds, stopping(stop):
             self._pipeline.extract(
@@ -221,6 +221,10 @@ class _Run:
                 gone = self._before if is_rebuilt else None
                 rejects = bool(self._rows.rejected)
                 fit_tables(warehouse, schema, self._left, gone, rejects=rejects)
+                if self._before.gone and not self._loads:
+                    have_read_again(
+                        warehouse, is_made_anew=is_rebuilt
+                    )  # if it is killed from here on
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
@@ -290,7 +294,7 @@ class _Run:
         """Rows that know which columns there are, and of which type."""
         schema, naming, settings = self._left.schema, self._naming, self._settings
         key = column_type(schema, naming.place(path_of(settings.primary_key)))
-        columns = [] if self._before.gone else state(self._pipeline, COLUMNS) or []
+        columns = [] if self._before.tables else state(self._pipeline, COLUMNS) or []
         if isinstance(columns, str):  # what an earlier version left is a list
             columns = json.loads(columns)
         return Rows(

@@ -184,17 +184,6 @@ class Counts:
     def rows(self) -> int:
         return self._count() if self._exists else 0
 
-    def any_complete(self) -> bool:
-        """Whether an order came with a load that was completed, so that dlt's state is not older."""
-        if not self._exists:
-            return False
-        name, column = self._warehouse.name, self._warehouse.column
-        complete = self._warehouse.scalar(
-            f"SELECT COUNT(*) FROM {name('_dlt_loads')} WHERE {column('status')} = 0 "
-            f"AND {column('load_id')} IN (SELECT {column('_dlt_load_id')} FROM {self._orders})"
-        )
-        return bool(complete)
-
     def loaded_by(self, loads: Sequence[str]) -> int:
         """Orders whose present version came with one of these loads."""
         if not (self._exists and loads):

@@ -21,7 +21,7 @@ from orders_dagster.errors import (
 from orders_dagster.repair import repair
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
-from orders_dagster_tests.world import RUN, Project, expected
+from orders_dagster_tests.world import RUN, Project, expected, loaded
 
 Serve = Callable[[Answering], Api]
 
@@ -95,14 +95,17 @@ def test_rejected_orders_that_somebody_drops_while_a_run_reads_come_back(
 def test_a_list_of_few_orders_that_somebody_empties_while_a_run_reads_comes_back(
     project: Project, serve: Serve
 ) -> None:
-    """The next run would take it for empty by changes in the shop."""
-    orders = [order(n, n, items=[{"line": 1}]) for n in range(20)]
+    """The next run would take it for empty by changes in the shop. What the shop has deleted stays."""
+    orders = [order(n, n, ship_To=7, items=[{"line": 1}]) for n in range(20)]
+    orders += [order(n, n, ship_To=7, shipTo="x", items=[{"line": 1}]) for n in range(20, 30)]
     orders[7]["tags"] = ["gift"]
     harms: list[str] = []
     serve(harming(project, orders, harms))
     project.set(lag_seconds=0)
     project.synchronise()
     orders.append(order(50, 100, items=[{"line": 1}]))
+    orders[:3] = [order(n, n, shipTo="x", items=[{"line": 1}]) for n in range(3)]
+    del orders[3]
     harms.append("DELETE FROM ecommerce.orders__tags")
 
     with pytest.raises(WarehouseChanged, match="orders__tags was dropped or emptied"):
@@ -110,6 +113,11 @@ def test_a_list_of_few_orders_that_somebody_empties_while_a_run_reads_comes_back
     project.synchronise()
 
     assert project.query("SELECT value FROM ecommerce.orders__tags") == [("gift",)]
+    assert loaded(project) == {*range(30), 50}
+    spelt = (
+        "SELECT DISTINCT ship_to, ship_to_2 FROM ecommerce.orders WHERE order_id BETWEEN 20 AND 29"
+    )
+    assert project.query(spelt) == [(7, "x")], "each field keeps its column"
 
 
 def test_rejected_orders_may_be_cleared_away_while_a_run_reads(

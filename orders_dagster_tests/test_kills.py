@@ -21,7 +21,7 @@ import pytest
 from orders_dagster_tests.content import assert_the_tables_equal_the_shop
 from orders_dagster_tests.small_api import Answering, Api, order, page
 from orders_dagster_tests.victim import At, End, Zygote, zygote
-from orders_dagster_tests.world import Project, Shop, expected
+from orders_dagster_tests.world import Project, Shop, expected, loaded
 
 OpenShop = Callable[..., Shop]
 
@@ -304,6 +304,70 @@ def test_killed_when_part_of_a_rebuilding_is_merged_but_not_complete(
     assert 0 < len(project.orders()) < len(changed.orders())
 
     assert_the_next_run_repairs(project, changed)
+
+
+@pytest.mark.parametrize("later", [0, 1000])
+def test_killed_when_a_load_has_brought_each_order_anew_but_is_not_complete(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote, later: int
+) -> None:
+    """All have changed, or all lie within the lag. No order is of a load that was complete, as in a
+    rebuilding that was killed; but nothing is gone."""
+    orders = [order(n, n) for n in range(5)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    orders[:] = [order(n, later + n) for n in range(5)]
+    assert was_killed(victims.synchronise(AT_ANY_TIME["merged, but not in _dlt_loads"]))
+    del orders[2]
+
+    result = project.synchronise()
+
+    assert (result.was_gone, result.watermark_before is None) == ((), False)
+    assert loaded(project) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("point", "loads"),
+    [
+        (AT_ANY_TIME["merged, but not in _dlt_loads"], 1),
+        (At(call="dlt.load.load:Load.run", nth=1), 0),
+        (At(call="dlt.load.load:Load.run", nth=3), 2),
+    ],
+)
+def test_killed_while_a_list_that_was_emptied_is_filled_again(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote, point: At, loads: int
+) -> None:
+    """The next run reads what was not read again, and keeps what the shop has deleted."""
+    orders = [order(n, n, tags=["new"]) for n in range(50)]
+    serve(lambda query: page(orders, query))
+    project.set(checkpoint_orders=10, page_size=5, workers=1, lag_seconds=0)
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__tags")
+    del orders[2]
+    assert was_killed(victims.synchronise(point))
+    assert bool(project.scalar("SELECT count(*) FROM ecommerce.orders__tags")) == bool(loads)
+
+    after = [project.synchronise(), project.synchronise()]
+
+    assert [bool(one.was_gone) for one in after] == [loads < 2, False]
+    assert after[1].loaded < 10, "everything is read once"
+    assert loaded(project) == set(range(50))
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 49
+
+
+def test_killed_before_tables_that_were_emptied_are_made_anew(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote
+) -> None:
+    """Their columns get the types of today; those of before hold no text."""
+    orders = [order(n, n, code=7) for n in range(20)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders")
+    orders[:] = [order(n, n, code="007") for n in range(20)]
+    assert was_killed(victims.synchronise(At(call="dlt.load.load:Load.run", nth=1)))
+
+    project.synchronise()
+
+    assert set(project.query("SELECT code FROM ecommerce.orders")) == {("007",)}
 
 
 @pytest.mark.parametrize("byte", [60_000, 90_000])

@@ -128,6 +128,25 @@ def test_items_whose_order_was_deleted_by_hand_go_with_the_repair(
     assert repaired().orphans == 0
 
 
+def test_items_that_go_with_the_repair_are_not_taken_for_emptied_at_the_cost_of_others(
+    project: Project, loaded: Shop
+) -> None:
+    """Nobody has tags any more: the next run looks for some, and what the shop has deleted stays marked."""
+    tagged = [order(n, tags=["new"]) for n in range(200)]
+    loaded.put(*tagged)
+    project.synchronise(span=Span(START, START + timedelta(days=30)))
+    for one in (*tagged, order(700)):
+        loaded.delete(one["order_id"])
+    project.execute("DELETE FROM ecommerce.orders WHERE order_id < 'A-0200'")
+    assert repaired().orphans > 200
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 0
+
+    after = [project.synchronise().was_gone, project.synchronise().was_gone]
+
+    assert after == [("orders__tags",), ()]
+    assert deleted(project) == {"A-0700"}
+
+
 def test_orders_that_the_shop_deleted_are_marked_and_not_removed(
     project: Project, loaded: Shop
 ) -> None:

@@ -24,7 +24,7 @@ from orders_dagster.errors import SettingsError, WarehouseBusy, WarehouseRefused
 from orders_dagster.pipeline import synchronise
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answering, Api, order, page
-from orders_dagster_tests.world import Project, Shop, Tables, expected, holder
+from orders_dagster_tests.world import Project, Shop, Tables, expected, holder, loaded
 
 OpenShop = Callable[..., Shop]
 
@@ -276,6 +276,47 @@ def test_a_table_that_was_emptied_is_filled_again(
 
     assert project.orders() == expected(store.orders())
     assert project.synchronise().was_gone == ()
+
+
+def test_what_the_shop_has_deleted_stays_when_a_list_is_filled_again(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Nobody else has a copy of it. So it is when the list has come to its end in the shop, and the
+    warehouse has lost orders since: it is looked for once."""
+    orders = [order(n, n, tags=["new"] if n < 5 else []) for n in range(60)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    project.execute("UPDATE ecommerce.orders SET deleted_at = now() WHERE order_id = 58")
+    orders[:5] = [order(n, 100 + n) for n in range(5)]
+    project.synchronise()
+    del orders[57:59]
+    project.execute("DELETE FROM ecommerce.orders WHERE order_id BETWEEN 10 AND 49")
+
+    after = [project.synchronise(), project.synchronise()]
+
+    assert [one.was_gone for one in after] == [("orders__tags",), ()]
+    assert after[1].loaded < 10, "everything is read once"
+    assert loaded(project) == set(range(60))
+    assert project.query("SELECT order_id FROM ecommerce.orders WHERE deleted_at IS NOT NULL") == [
+        (58,)
+    ]
+
+
+def test_lists_in_a_list_that_was_emptied_go_with_it(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """Those of an order that the shop has deleted come with no other element."""
+    orders = [order(n, n, items=[{"line": 1, "taxes": [{"rate": 7}]}]) for n in range(20)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__items")
+    del orders[2]
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(20))
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__items__taxes") == 19
 
 
 def test_a_list_that_was_emptied_is_filled_again_in_a_shop_that_has_grown(
