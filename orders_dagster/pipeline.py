@@ -221,10 +221,8 @@ class _Run:
                 gone = self._before if is_rebuilt else None
                 rejects = bool(self._rows.rejected)
                 fit_tables(warehouse, schema, self._left, gone, rejects=rejects)
-                if self._before.gone and not self._loads:
-                    have_read_again(
-                        warehouse, is_made_anew=is_rebuilt
-                    )  # if it is killed from here on
+                if self._before.gone and not self._loads:  # it may be killed from here on
+                    have_read_again(warehouse, is_made_anew=is_rebuilt)
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
