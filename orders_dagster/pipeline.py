@@ -330,7 +330,7 @@ def _collecting_seldom() -> Iterator[None]:
     """A page is thousands of objects, none of them in a cycle: looking for cycles after every 700 of
     them took a quarter of the time of a load, and found nothing."""
     before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 200_000) if before[0] else 0, *before[1:])
+    gc.set_threshold(max(before[0], 50_000) if before[0] else 0, *before[1:])
     try:
         yield
     finally:
