@@ -97,9 +97,9 @@ def look(
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
     is_ours = is_forgotten and is_of_dlt(warehouse, ORDERS)
-    if is_unknown and not is_ours and counts.rows():
-        raise TablesUnknown(table=warehouse.name(ORDERS))
     rows, in_lists = counts.rows(), state(pipeline, IN_LISTS) or {}
+    if is_unknown and not is_ours and rows:
+        raise TablesUnknown(table=warehouse.name(ORDERS))
     if not gone and (is_known or others) and not rows:
         gone = [ORDERS]  # emptied by hand, or never filled
     if gone:

@@ -88,7 +88,7 @@ class LoadFiles:
         To be called after `close`, with the columns of the primary key and the modification date.
         """
         tables = {file.table.name for file in self._closed if file.rows}
-        # To group more takes memory that stays taken, and no list comes to its end in so many at once.
+        # To group more takes memory that stays taken; a list that ends in them has all read again.
         if sum(file.rows for file in self._closed if file.table.parent is None) > ROWS_TOGETHER:
             return tables
         orders = pa.concat_tables(

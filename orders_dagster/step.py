@@ -112,7 +112,8 @@ class Step:
         known: Counter[str] = Counter(state.get(IN_LISTS, {}))
         in_lists = known | self._rows.in_lists  # of each table the larger number
         unfilled = {name: held for name, held in in_lists.items() if name not in filled}
-        empty = [name for name in unfilled if not (known + self._in_lists_before)[name]]
+        before = known + self._in_lists_before
+        empty = [name for name in unfilled if not before[name]]
         if replaced:
             empty += _emptied(self._look_up([], unfilled).holders, replaced)
         for name in empty:
