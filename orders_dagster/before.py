@@ -7,6 +7,7 @@ its end, and tables that were made by other settings.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,8 @@ from orders_dagster.columns import column_name
 from orders_dagster.errors import LoadedByAnother, TablesUnknown
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.settings import OrdersSettings
-from orders_dagster.step import COLUMNS, IN_LISTS, WATERMARK
+from orders_dagster.span import EARLIEST
+from orders_dagster.step import COLUMNS, IN_LISTS, IN_LISTS_BEFORE, WATERMARK
 from orders_dagster.tables import (
     Counts,
     emptied,
@@ -41,7 +43,8 @@ from orders_dagster.tables import (
 from orders_dagster.warehouse import Warehouse
 
 BEGINS_ANEW = "begins_anew"
-"""In dlt's state of the resource: no load was completed since a run began to read everything again."""
+"""In dlt's state of the resource: no load was completed since a run began to read everything again; from
+which time on, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Before:
             orders are read again.
         rows: how many orders.
         watermark: the newest modification date that is durably loaded with all before it, UTC.
+        oldest: where everything is read again, the oldest one that is known to have been loaded, UTC.
         newest: the newest one in the tables that is not in the future, UTC; a run that failed after some of
-            its loads has left newer ones than the watermark.
+            its loads has left newer ones than the watermark. The earliest time, if all are in the future.
         lists: how many lists there are in tables of which dlt's state tells too few.
         schema: dlt's schema, as it is.
         tables: those that are to be made anew, whether there or not, `orders` last; the other attributes
@@ -65,6 +69,7 @@ class Before:
     gone: list[str]
     rows: int = 0
     watermark: datetime | None = None
+    oldest: datetime | None = None
     newest: datetime | None = None
     lists: Mapping[str, int] = field(default_factory=dict)
     schema: dlt.Schema | None = None
@@ -97,35 +102,39 @@ def look(
     if is_forgotten and warehouse.columns(ORDERS):
         gone = [VERSION_TABLE_NAME]
     is_ours = is_forgotten and is_of_dlt(warehouse, ORDERS)
-    rows, in_lists = counts.rows(), state(pipeline, IN_LISTS) or {}
+    rows, began_at = counts.rows(), state(pipeline, BEGINS_ANEW)
     if is_unknown and not is_ours and rows:
         raise TablesUnknown(table=warehouse.name(ORDERS))
     if not gone and (is_known or others) and not rows:
         gone = [ORDERS]  # emptied by hand, or never filled
     if gone:
+        tables = (*(state(pipeline, IN_LISTS) or {}), *reversed(orders_tables(schema)))
         _begin_anew(pipeline)
-        known = reversed(orders_tables(schema))
-        return Before(gone, tables=(*in_lists, *known), is_forgotten=is_forgotten)
+        oldest = _earlier(began_at, counts.oldest())
+        return Before(gone, oldest=oldest, tables=tables, is_forgotten=is_forgotten)
     if others:
         raise LoadedByAnother(**others[0], table=warehouse.name(ORDERS))
     rows_of = rows_of_lists(warehouse, schema)
     if is_known:
-        gone = emptied(rows_of, in_lists, rows)
+        gone = emptied(rows_of, _held(pipeline), rows)
         if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
-            in_lists = _forget(pipeline, [name for name in gone if not by_load.get(name)])
-            gone = [name for name in gone if name in in_lists]
-    if not gone and state(pipeline, BEGINS_ANEW):
+            _forget(pipeline, [name for name in gone if not by_load.get(name)])
+            gone = [name for name in gone if by_load.get(name)]
+    if not gone and began_at:
         gone = [ORDERS]
+    oldest = None
     if gone:  # what the shop has deleted stays, since it has no copy of that any more
-        _begin_anew(pipeline)
+        _begin_anew(pipeline, keeps=True)
         remove_orphans(warehouse, schema)  # lists in elements that are gone
-        rows_of, in_lists = rows_of_lists(warehouse, schema), {}
+        rows_of = rows_of_lists(warehouse, schema)
+        oldest = _earlier(began_at, counts.oldest())
     return Before(
         gone,
         rows,
         watermark(pipeline),
-        counts.newest(now),
-        lists_in(warehouse, rows_of, in_lists, rows),
+        oldest,
+        counts.newest(now) or (EARLIEST if rows else None),
+        lists_in(warehouse, rows_of, state(pipeline, IN_LISTS) or {}, rows),
         schema and schema.clone(),  # dlt changes its own from here on
     )
 
@@ -171,52 +180,79 @@ def _lists_of_killed_load(pipeline: dlt.Pipeline, warehouse: Warehouse) -> Mappi
     return (_of_orders(decompress_state(left[0][0]), IN_LISTS) or {}) if left else None
 
 
-def _forget(pipeline: dlt.Pipeline, lists: list[str]) -> dict[str, int]:
-    """Take tables that hold no list any more out of dlt's state. Returns how many lists the others hold."""
-    with pipeline.managed_state() as state:
-        held: dict[str, int] = _of_orders(state, IN_LISTS)
-        for name in lists:
-            del held[name]
-        return dict(held)
+def _held(pipeline: dlt.Pipeline) -> dict[str, int]:
+    """How many lists each table has held. While everything is read again, as many as before, as soon as
+    some have come: what a load has brought it will not bring once more."""
+    before = state(pipeline, IN_LISTS_BEFORE) or {}
+    in_lists = (state(pipeline, IN_LISTS) or {}).items()
+    return {name: held and max(held, before.get(name, 0)) for name, held in in_lists}
 
 
-def _begin_anew(pipeline: dlt.Pipeline) -> None:
-    """Have dlt's state say that nothing was read, and the next load bring it, even if it ends as it was."""
+def _forget(pipeline: dlt.Pipeline, lists: list[str]) -> None:
+    """Have dlt's state say that some tables hold no list any more."""
     with pipeline.managed_state() as state:
-        resource: dict[str, Any] = _resource(state) or {}
-        for name in (WATERMARK, IN_LISTS, BEGINS_ANEW):
+        _of_orders(state, IN_LISTS).update(dict.fromkeys(lists, 0))
+
+
+def _begin_anew(pipeline: dlt.Pipeline, *, keeps: bool = False) -> None:
+    """Have dlt's state say that nothing was read, and the next load bring it, even if it ends as it was.
+
+    Args:
+        keeps: whether the tables stay as they are.
+    """
+    held = Counter(state(pipeline, IN_LISTS_BEFORE)) | Counter(state(pipeline, IN_LISTS))
+    with pipeline.managed_state() as changed:
+        resource: dict[str, Any] = _resource(changed) or {}
+        in_lists = resource.pop(IN_LISTS, {})
+        for name in (WATERMARK, IN_LISTS_BEFORE, BEGINS_ANEW):
             resource.pop(name, None)
-        force_state_extract(state)
+        if keeps:
+            resource |= {IN_LISTS: dict.fromkeys(in_lists, 0), IN_LISTS_BEFORE: dict(held)}
+        force_state_extract(changed)
 
 
-def have_read_again(warehouse: Warehouse, *, is_made_anew: bool = False) -> None:
+def have_read_again(
+    warehouse: Warehouse, start: datetime | None = None, *, is_made_anew: bool = False
+) -> None:
     """Have the next run read everything and merge it into what is there, unless a load is completed first.
 
     Args:
+        start: from when on, UTC, if there may be no order any more that tells.
         is_made_anew: whether the tables are made anew from here on, and their columns have no names yet.
     """
+    found = newest_state(warehouse)
+    changed: Any = decompress_state(found[1]) if found else None
+    resource = _resource(changed)
+    if found and resource is not None:
+        resource |= {BEGINS_ANEW: start or True} | ({COLUMNS: "[]"} if is_made_anew else {})
+        name, column = warehouse.name, warehouse.column
+        warehouse.execute(
+            f"UPDATE {name(PIPELINE_STATE_TABLE_NAME)} SET {column('state')} = %s "
+            f"WHERE {column('pipeline_name')} = %s AND {column('_dlt_load_id')} = %s",
+            *(compress_state(changed), warehouse.pipeline.pipeline_name, found[0]),
+        )
+
+
+def newest_state(warehouse: Warehouse) -> tuple[str, str] | None:
+    """The state that dlt takes, as it is stored, behind the id of its load; None if there is none."""
     name, column, pipeline = warehouse.name, warehouse.column, warehouse.pipeline.pipeline_name
-    if not (warehouse.columns(PIPELINE_STATE_TABLE_NAME) and warehouse.columns(LOADS_TABLE_NAME)):
-        return  # no watermark either
     table, of_load = name(PIPELINE_STATE_TABLE_NAME), column("_dlt_load_id")
     complete = (
         f"SELECT {column('load_id')} FROM {name(LOADS_TABLE_NAME)} WHERE {column('status')} = 0"
     )
     of_pipeline = f"WHERE {column('pipeline_name')} = %s AND {of_load}"
-    found = warehouse.query(
+    found = warehouse.query_if_there(
         f"SELECT {of_load}, {column('state')} FROM {table} {of_pipeline} = "
         f"(SELECT MAX({of_load}) FROM {table} {of_pipeline} IN ({complete}))",
         *(pipeline, pipeline),
     )
-    for load_id, text in found:  # the one that dlt takes
-        state: Any = decompress_state(text)
-        resource = _resource(state)
-        if resource is not None:
-            resource |= {BEGINS_ANEW: True} | ({COLUMNS: "[]"} if is_made_anew else {})
-            warehouse.execute(
-                f"UPDATE {table} SET {column('state')} = %s {of_pipeline} = %s",
-                *(compress_state(state), pipeline, load_id),
-            )
+    return (found[0][0], found[0][1]) if found else None
+
+
+def _earlier(began_at: Any, oldest: datetime | None) -> datetime | None:
+    """The earlier of a time, if it is one, and another."""
+    times = (began_at.astimezone(UTC) if isinstance(began_at, datetime) else None, oldest)
+    return min((time for time in times if time is not None), default=None)
 
 
 def _restored_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> dlt.Schema | None:

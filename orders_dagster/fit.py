@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dlt
-from dlt.common.schema.typing import LOADS_TABLE_NAME, TColumnType
+from dlt.common.schema.typing import LOADS_TABLE_NAME, PIPELINE_STATE_TABLE_NAME, TColumnType
 
-from orders_dagster.before import Before, have_read_again
+from orders_dagster.before import Before, have_read_again, newest_state
 from orders_dagster.columns import WIDENING, column_type
 from orders_dagster.errors import ColumnsAltered, WarehouseChanged
 from orders_dagster.places import ORDERS
 from orders_dagster.rejected import REJECTED_TABLE
 from orders_dagster.tables import columns_of, drop_staging, is_of_dlt, orders_tables
 from orders_dagster.values import SCALE, Column
-from orders_dagster.warehouse import Warehouse, is_undefined, kind_of
+from orders_dagster.warehouse import Warehouse, kind_of
 
 _TEXTS = ("varchar", "text", "character varying", "json", "jsonb")
 _WHOLE = ("bigint", "hugeint")
@@ -38,11 +37,13 @@ class Left:
         loads: how many have been completed, and the last one's id.
         filled: which of the tables hold rows; one that is not there holds none. Of `orders_rejected`,
             whether it is there.
+        state: dlt's state, as it is stored.
     """
 
     schema: dlt.Schema | None
     loads: tuple[int, str | None]
     filled: dict[str, bool]
+    state: tuple[str, str] | None
 
     @classmethod
     def now(cls, warehouse: Warehouse, schema: dlt.Schema | None) -> Left:
@@ -51,7 +52,7 @@ class Left:
         filled = {str(table["name"]): _holds_rows(warehouse, str(table["name"])) for table in made}
         if REJECTED_TABLE in filled:  # who clears rejected orders away does not want them back
             filled[REJECTED_TABLE] = bool(warehouse.columns(REJECTED_TABLE))
-        return cls(schema, _loads(warehouse), filled)
+        return cls(schema, _loads(warehouse), filled, newest_state(warehouse))
 
 
 def fit_tables(
@@ -79,6 +80,10 @@ def fit_tables(
         raise WarehouseChanged([f"{LOADS_TABLE_NAME} was dropped or emptied"])
     if now.loads != left.loads:
         raise WarehouseChanged(["another run has loaded orders"])
+    if now.state is None and left.state is not None:
+        raise WarehouseChanged([f"{PIPELINE_STATE_TABLE_NAME} was dropped or emptied"])
+    if now.state != left.state:  # it may be killed, and what it has loaded hide what is missing
+        raise WarehouseChanged(["another run has begun to read all orders again"])
     if emptied := [table for table in left.filled if left.filled[table] > now.filled[table]]:
         if ORDERS not in emptied:  # a list; the next run may take it for one that few orders had
             have_read_again(warehouse)
@@ -143,24 +148,13 @@ def fit_columns(
 
 def _loads(warehouse: Warehouse) -> tuple[int, str | None]:
     column = warehouse.column
-    found = _if_there(
-        warehouse,
+    found = warehouse.query_if_there(
         f"SELECT COUNT(*), MAX({column('load_id')}) FROM {warehouse.name(LOADS_TABLE_NAME)} "
         f"WHERE {column('status')} = 0 AND {column('schema_name')} = %s",
         ORDERS,
     )
     count, last = found[0] if found else (0, None)
     return int(count), last
-
-
-def _if_there(warehouse: Warehouse, sql: str, *args: Any) -> list[tuple[Any, ...]]:
-    """The rows of a query, none if its table is not there."""
-    try:
-        return warehouse.query(sql, *args)
-    except Exception as error:
-        if is_undefined(error):
-            return []
-        raise
 
 
 def _folded(column: Column) -> Column:
@@ -177,7 +171,7 @@ def _columns(schema: dlt.Schema | None, tables: Sequence[str]) -> Iterator[Colum
 
 def _holds_rows(warehouse: Warehouse, table: str) -> bool:
     there = f"EXISTS (SELECT 1 FROM {warehouse.name(table)})"
-    found = _if_there(warehouse, f"SELECT CASE WHEN {there} THEN 1 ELSE 0 END")
+    found = warehouse.query_if_there(f"SELECT CASE WHEN {there} THEN 1 ELSE 0 END")
     return bool(found and found[0][0])
 
 

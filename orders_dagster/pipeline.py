@@ -41,7 +41,7 @@ from orders_dagster.progress import Progress
 from orders_dagster.rows import Rows
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.source import Reading, orders_source
-from orders_dagster.span import Span
+from orders_dagster.span import EARLIEST, Span
 from orders_dagster.step import BY_OFFSET, COLUMNS, Found
 from orders_dagster.tables import Counts, is_common
 from orders_dagster.tally import check_tally
@@ -166,21 +166,22 @@ class _Run:
         with self._warehouse() as warehouse:
             self._before = before = look(pipeline, warehouse, settings, self._naming, started_at)
             self._left = Left.now(warehouse, before.schema)
+        if span is not None:
+            span = span.on_steps(step_of(settings.cursor_format))
+        self._start = self._starts(span)
         if before.gone:
+            span = None  # what is outside of it would be missing, and nothing would tell
             log(
                 f"{', '.join(before.gone)} is not in the warehouse any more, empty, or rebuilt in part: "
                 "all orders are read again."
             )
-            span = None  # what is outside of it would be missing, and nothing would tell
         self._progress = Progress(log)
-        if span is not None:
-            span = span.on_steps(step_of(settings.cursor_format))
         # All that a span holds may be in the warehouse already, in any version.
         self._rows = self._new_rows(started_at, LATEST if span else before.newest)
         self._rows.in_lists.update(before.lists)
         self._reading = Reading(
             settings,
-            span.start if span else self._start(),
+            self._start,
             started_at,
             self._rows,
             end=span.end if span else None,
@@ -222,7 +223,7 @@ class _Run:
                 rejects = bool(self._rows.rejected)
                 fit_tables(warehouse, schema, self._left, gone, rejects=rejects)
                 if self._before.gone and not self._loads:  # it may be killed from here on
-                    have_read_again(warehouse, is_made_anew=is_rebuilt)
+                    have_read_again(warehouse, self._start, is_made_anew=is_rebuilt)
                 with after_this():
                     self._loads += self._pipeline.load().loads_ids
             self._load += seconds()
@@ -312,13 +313,20 @@ class _Run:
             now=now,
         )
 
-    def _start(self) -> datetime:
-        """Where to read from: the watermark minus the lag; the beginning, where pages may miss orders."""
+    def _starts(self, span: Span | None) -> datetime:
+        """Where to read from: the watermark minus the lag; the beginning, where pages may miss orders.
+        Where everything is read again, also what somebody had read from before the beginning."""
         start, newest = self._settings.initial_value, self._before.watermark
-        if self._settings.paging == "offset" or state(self._pipeline, BY_OFFSET):
+        if self._before.gone:
+            times = (start, span.start if span else None, self._before.oldest)
+            return min(time for time in times if time is not None)
+        if span is not None:
+            return span.start
+        if newest is None or self._settings.paging == "offset" or state(self._pipeline, BY_OFFSET):
             return start  # what moved while it was read is behind any watermark
         lag = timedelta(seconds=self._settings.lag_seconds)
-        return newest - lag if newest is not None and newest > start + lag else start
+        first = start if start <= newest else EARLIEST  # such a reading was killed
+        return newest - lag if newest > first + lag else first
 
     def _warehouse(self) -> AbstractContextManager[Warehouse]:
         wait = self._settings.warehouse_wait_seconds

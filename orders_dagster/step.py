@@ -31,6 +31,8 @@ from orders_dagster.windows import Windows
 WATERMARK = "watermark"
 COLUMNS = "columns"
 IN_LISTS = "in_lists"
+IN_LISTS_BEFORE = "in_lists_before"
+"""How many lists each table held before everything was read again, until it is read."""
 BY_OFFSET = "by_offset"
 
 
@@ -111,17 +113,24 @@ class Step:
             filled = self._files.filled(self._rows.key_column, self._rows.cursor_column)
         known: Counter[str] = Counter(state.get(IN_LISTS, {}))
         in_lists = known | self._rows.in_lists  # of each table the larger number
-        unfilled = {name: held for name, held in in_lists.items() if name not in filled}
+        read_before: Counter[str] = Counter(state.get(IN_LISTS_BEFORE, {}))
+        unfilled = {
+            name: max(held, read_before[name])
+            for name, held in in_lists.items()
+            if name not in filled
+        }
         before = known + self._in_lists_before
         empty = [name for name in unfilled if not before[name]]
         if replaced:
             empty += _emptied(self._look_up([], unfilled).holders, replaced)
         for name in empty:
             in_lists[name] = self._rows.in_lists[name] = 0
-        state[IN_LISTS] = dict(+in_lists)
+        state[IN_LISTS] = dict.fromkeys(known, 0) | dict(+in_lists)  # also the names of empty ones
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
         unread_from = self._windows.unread_from
+        if unread_from is None and self._started_at is not None:
+            state.pop(IN_LISTS_BEFORE, None)
         if self._by_offset:
             state[BY_OFFSET] = True
         elif unread_from is None and self._started_at is not None:

@@ -174,7 +174,9 @@ class Counts:
         self._warehouse = warehouse
         columns = warehouse.columns(ORDERS)
         self._exists = bool(columns)
-        self._has_mark = DELETED_AT in [column.lower() for column in columns]
+        lower = [column.lower() for column in columns]
+        self._has_mark = DELETED_AT in lower
+        self._has_cursor = column_name(settings.cursor_path).lower() in lower
         self._orders = warehouse.name(ORDERS)
         self._key = warehouse.column(column_name(settings.primary_key))
         self._deleted = warehouse.column(DELETED_AT)
@@ -202,6 +204,13 @@ class Counts:
             f"SELECT MAX({self._cursor}) FROM {self._orders} {where}", *args
         )
         return None if newest is None else read_time(newest)
+
+    def oldest(self) -> datetime | None:
+        """The oldest modification date, UTC."""
+        if not self._has_cursor:
+            return None
+        oldest = self._warehouse.scalar(f"SELECT MIN({self._cursor}) FROM {self._orders}")
+        return None if oldest is None else read_time(oldest)
 
     def equal_parts(self, parts: int, until: datetime) -> list[datetime]:
         """Times, from each of which on as many orders were modified, up to a last one; UTC, in order."""

@@ -74,6 +74,15 @@ class Warehouse:
         with self.client.execute_query(sql, *args) as cursor:
             return list(cursor.fetchall())
 
+    def query_if_there(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query, none if a table of it is not there."""
+        try:
+            return self.query(sql, *args)
+        except Exception as error:
+            if is_undefined(error):
+                return []
+            raise
+
     def execute(self, sql: str, *args: Any) -> None:
         self.client.execute_sql(sql, *args)
 

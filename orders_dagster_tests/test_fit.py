@@ -4,6 +4,7 @@ their columns hold what comes as it is."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from orders_dagster.errors import (
 from orders_dagster.repair import repair
 from orders_dagster.settings import read_settings
 from orders_dagster_tests.small_api import Answer, Answering, Api, order, page
+from orders_dagster_tests.victim import At, zygote
 from orders_dagster_tests.world import RUN, Project, expected, loaded
 
 Serve = Callable[[Answering], Api]
@@ -182,6 +184,43 @@ def test_what_another_run_has_loaded_while_this_one_read_is_not_overwritten(
 
 
 @pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("DROP TABLE ecommerce.orders__tags", "another run has begun to read all orders again"),
+        ("DELETE FROM ecommerce.orders__tags", "another run has begun to read all orders again"),
+        ("DELETE FROM ecommerce.orders", "another run has begun to read all orders again"),
+        ("DROP TABLE ecommerce._dlt_pipeline_state", "_dlt_pipeline_state was dropped or emptied"),
+    ],
+)
+def test_a_run_does_not_hide_that_another_one_was_killed_while_it_read_all_orders_again(
+    project: Project, serve: Serve, harm: str, told: str
+) -> None:
+    """That one has filled the tables in part. With a load of this one, they would be taken for whole."""
+    orders = [order(n, n, tags=["a"], items=[{"line": 1}]) for n in range(50)]
+    serve(lambda query: page(orders, query))
+    project.set(checkpoint_orders=10, page_size=5, workers=1, lag_seconds=0)
+    project.synchronise()
+    orders.append(order(50, 100, tags=["a"], items=[{"line": 1}]))
+    own = project.directory / "other"
+
+    def other_run(said: str) -> None:
+        if said.startswith("Normalized") and not own.exists():
+            project.execute(harm)
+            with pytest.MonkeyPatch.context() as environment, zygote() as victims:
+                environment.setenv("DLT_DATA_DIR", str(own))
+                killed = victims.synchronise(At(sql=r'INSERT INTO "ecommerce"\."_dlt_loads"'))
+                assert killed.signal == signal.SIGKILL
+
+    with pytest.raises(WarehouseChanged, match=told):
+        project.synchronise(other_run)
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 51
+    assert project.synchronise().was_gone == ()
+
+
+@pytest.mark.parametrize(
     "harm",
     [
         "DROP TABLE ecommerce_staging.orders",
@@ -275,6 +314,25 @@ def test_tables_that_dlt_has_forgotten_are_made_anew(
     tables = project.query("SELECT table_name FROM information_schema.tables")
     assert ("orders__tags",) not in tables
     assert project.synchronise().was_gone == ()
+
+
+def test_a_list_that_had_become_empty_is_made_anew_with_the_others(
+    project: Project, serve: Serve
+) -> None:
+    """It holds nothing, but its columns would have the types of then."""
+    orders = [order(n, n, codes=[7]) for n in range(5)]
+    serve(lambda query: page(orders, query))
+    project.set(lag_seconds=0)
+    project.synchronise()
+    orders[:] = [order(n, 10 + n) for n in range(5)]
+    project.synchronise()
+    project.execute("DROP TABLE ecommerce._dlt_version")
+    project.synchronise()
+    orders[0] = order(0, 30, codes=["007"])
+
+    project.synchronise()
+
+    assert project.query("SELECT value FROM ecommerce.orders__codes") == [("007",)]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from orders_dagster.span import Span
 from orders_dagster_tests.content import assert_the_tables_equal_the_shop
-from orders_dagster_tests.small_api import Answering, Api, order, page
+from orders_dagster_tests.small_api import Answering, Api, at, order, page
 from orders_dagster_tests.victim import At, End, Zygote, zygote
 from orders_dagster_tests.world import Project, Shop, expected, loaded
 
@@ -352,6 +353,48 @@ def test_killed_while_a_list_that_was_emptied_is_filled_again(
     assert after[1].loaded < 10, "everything is read once"
     assert loaded(project) == set(range(50))
     assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 49
+
+
+def test_killed_while_a_list_is_filled_again_and_emptied_once_more(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote
+) -> None:
+    """One checkpoint has brought few lists. If those were all there are, nobody would miss them."""
+    orders = [order(n, n, tags=["new"]) for n in range(100)]
+    serve(lambda query: page(orders, query))
+    project.set(checkpoint_orders=5, page_size=5, workers=1, lag_seconds=0)
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__tags")
+    assert was_killed(victims.synchronise(At(call="dlt.load.load:Load.run", nth=2)))
+    project.execute("DELETE FROM ecommerce.orders__tags")
+
+    after = [project.synchronise(), project.synchronise()]
+
+    assert [one.was_gone for one in after] == [("orders__tags",), ()]
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 100
+
+
+@pytest.mark.parametrize("harm", ["DELETE FROM", "DROP TABLE"])
+@pytest.mark.parametrize("load", [1, 2])
+def test_killed_while_orders_of_before_the_initial_value_are_read_again(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote, harm: str, load: int
+) -> None:
+    """Somebody has read them by a span. They come back, and with what was emptied."""
+    orders = [order(n, n, tags=["a"]) for n in range(50)]
+    serve(lambda query: page(orders, query))
+    first = at(orders[20])
+    project.set(checkpoint_orders=10, page_size=5, workers=1, lag_seconds=0)
+    project.set(initial_value=first.isoformat())
+    project.synchronise()
+    project.synchronise(span=Span(at(orders[0]), first))
+    assert loaded(project) == set(range(50))
+    project.execute(f"{harm} ecommerce.orders__tags")
+    assert was_killed(victims.synchronise(At(call="dlt.load.load:Load.run", nth=load)))
+
+    after = [project.synchronise(), project.synchronise()]
+
+    assert loaded(project) == set(range(50))
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 50
+    assert after[1].loaded < 10
 
 
 def test_killed_before_tables_that_were_emptied_are_made_anew(

@@ -323,6 +323,23 @@ def test_a_table_that_is_gone_is_repaired(project: Project, loaded: Shop, harm: 
     assert compared().differences == ()
 
 
+def test_orders_of_before_the_initial_value_are_not_taken_for_deleted(project: Project) -> None:
+    """A list was emptied, so that the run for a span reads everything: also that span."""
+    orders = [order(n, tags=["a"]) for n in range(50)]
+    with Api(lambda query: page(orders, query)).running() as api:
+        project.point_at(api.url, login=False)
+        project.set(initial_value=(START + timedelta(hours=20)).isoformat())
+        span = Span(START, START + timedelta(hours=30))
+        project.synchronise(span=span)
+        project.synchronise()
+        project.execute("DELETE FROM ecommerce.orders__tags")
+
+        found = repaired(span)
+
+    assert found.marked == 0
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 50
+
+
 def test_random_harm_is_found_and_mended(project: Project, loaded: Shop) -> None:
     """Orders lost here and deleted there, in many places, while the shop goes on."""
     project.execute(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orders_dagster.errors import LoadedByAnother
+from orders_dagster_tests.small_api import Answering, Api, page
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -227,6 +228,28 @@ def test_a_nul_in_a_text_is_replaced(project: Project, shop: OpenShop) -> None:
     assert project.query("SELECT note, path, other FROM ecommerce.orders") == [
         ("a\ufffd\ufffdb", "C:\\u0000", "\\\ufffd")
     ]
+
+
+def test_orders_that_are_all_dated_in_the_future_are_compared_as_any(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """A shop that writes its local time as UTC. Read again they are unchanged, and an older copy of them
+    overwrites nothing."""
+    ahead = datetime.now(UTC) + timedelta(hours=9)
+
+    def dated(n: int, hours: int, version: int) -> dict[str, Any]:
+        time = (ahead + timedelta(hours=hours, seconds=n)).isoformat(timespec="milliseconds")
+        return order(n, last_modified_date=time, version=version)
+
+    orders = [dated(n, 0, 2) for n in range(5)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+
+    assert project.synchronise().unchanged == 5
+
+    orders[:] = [dated(n, -1, 1) for n in range(5)]
+    project.synchronise()
+    assert project.query("SELECT DISTINCT version FROM ecommerce.orders") == [(2,)]
 
 
 def test_an_order_dated_in_the_future_does_not_take_the_watermark_with_it(
