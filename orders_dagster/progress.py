@@ -32,7 +32,9 @@ class Progress:
         self._said = time.monotonic()
         rate = self._rows / max(self._said - self._started, 1e-3)
         total = self._windows.first_total if self._windows else None
-        share = f", {min(self._rows / total, 1):.0%} of {total:,}" if total else ""
+        if total is not None and total < self._rows:
+            total = None  # that of a page, or orders came while they were read
+        share = f", {self._rows / total:.0%} of {total:,}" if total else ""
         seconds_left = (total - self._rows) / rate if total and rate else 0
         left = f", about {seconds_left / 60:.0f} min left" if seconds_left > 60 else ""
         orders = "order" if self._rows == 1 else "orders"

@@ -216,8 +216,8 @@ class OrdersSettings(_Table):
 
     retry: Retry = Field(default_factory=Retry)
     alerts: Alerts = Field(default_factory=Alerts)
-    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60
-    max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
+    max_requests_per_second: Annotated[float, Field(ge=0.001)] | None = None
     workers: PositiveInt = 8
     checkpoint_orders: PositiveInt = 50_000
 
@@ -240,9 +240,12 @@ class OrdersSettings(_Table):
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
         try:
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+            time = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         except OverflowError:
             raise ValueError("must be a time within the calendar in UTC") from None
+        if time > datetime.now(UTC):
+            raise ValueError("must not be in the future: no order would ever be read")
+        return time
 
     @field_validator("cursor_format")
     @classmethod

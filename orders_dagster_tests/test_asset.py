@@ -20,6 +20,7 @@ from dagster import (
 import orders_dagster.progress
 from orders_dagster.definitions import build_defs, defs
 from orders_dagster.records import loads_in
+from orders_dagster_tests.small_api import Answering, Api, order, page
 from orders_dagster_tests.world import Project, Shop, expected
 
 OpenShop = Callable[..., Shop]
@@ -154,6 +155,23 @@ def test_progress_is_in_the_event_log(
     assert 50 <= int(first[1]) < 900
     assert first[2] == f"{int(first[1]) / 9:.0f}"
     assert logs[-1].startswith("Read 9")
+
+
+def test_progress_has_no_share_of_a_total_that_is_none(
+    project: Project, serve: Callable[[Answering], Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some APIs give the size of the page for the total: all would be done from the first line on."""
+    orders = [order(n, n) for n in range(100)]
+    serve(lambda query: page(orders, query, counts_page=True))
+    project.set(page_size=20)
+    monkeypatch.setattr(orders_dagster.progress, "PROGRESS_SECONDS", 0)
+    logs: list[str] = []
+
+    project.synchronise(logs.append)
+
+    lines = {int(line.split()[1]): line for line in logs if line.startswith("Read")}
+    assert max(lines) >= 100  # some are read twice
+    assert not [line for orders, line in lines.items() if orders > 20 and "%" in line]
 
 
 def test_a_wrong_setting_fails_with_a_message_and_without_a_stack(

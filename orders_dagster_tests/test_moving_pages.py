@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, cycle
 from random import Random
 from threading import Lock
 from typing import Any
@@ -230,6 +230,20 @@ def test_the_second_of_two_ties_is_read_where_a_page_holds_one(
     project.synchronise()
 
     assert loaded(project) == {0, 1, 2}
+
+
+def test_a_page_of_one_order_within_ties_is_not_their_end_where_no_total_tells(
+    project: Project, serve: Serve
+) -> None:
+    """It holds only the order that is read again; the server has cut it."""
+    orders = [order(n, 5) for n in range(30)]
+    caps = cycle([20, 1, 7])
+    serve(lambda query: {"orders": page(orders, query, cap=next(caps))["orders"]})
+    project.set(total_path="", workers=1)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(30))
 
 
 def test_a_total_of_a_moment_before_is_still_a_total(project: Project, serve: Serve) -> None:

@@ -116,6 +116,18 @@ def test_a_wrong_client_secret_is_named_and_not_shown(project: Project, shop: Op
     assert "wrong-s3cret" not in str(refused.value)
 
 
+def test_each_worker_keeps_its_connection(
+    project: Project, shop: OpenShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many there are; urllib3 would warn of each connection that it does not keep."""
+    shop(orders=4000, latency_ms=20)
+    project.set(page_size=20, workers=64)
+
+    project.synchronise()
+
+    assert "pool is full" not in caplog.text
+
+
 @pytest.mark.parametrize("setting", ["base_url", "token_url"])
 def test_an_unreachable_host_fails_at_once_and_names_its_setting(
     project: Project, shop: OpenShop, setting: str

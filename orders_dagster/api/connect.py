@@ -54,6 +54,7 @@ def connect(settings: OrdersSettings, traffic: Traffic) -> Connection:
             credential_settings=credentials,
             secret_params=not_shown(templates(settings.params))
             | ({api_key.name} if isinstance(api_key, ApiKey) else set()),
+            connections=max(settings.workers, 32),
         )
 
     api = session(

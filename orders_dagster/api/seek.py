@@ -94,6 +94,7 @@ class SeekPaginator(OrdersPaginator):
     _edge: datetime | None  # the last row read: it has to appear again
     _undated: bool  # the page holds no order with a readable date
     _overlaps: bool  # pages of ties overlap by a row, as long as the order of the ties holds
+    _looks_behind: bool  # this page does not, for once
     _mismatches: int
     _last_key: str | None
     _tied: Seen
@@ -305,9 +306,16 @@ class SeekPaginator(OrdersPaginator):
         is_single = there_are <= 1 and (self._largest > 1 or not self.shape.total_is_trusted)
         had_room = len(self._first_keys) < self._largest or is_single
         came_at_once = there_are <= len(self._first_keys) and had_room
-        if self._overlaps:
-            is_end = is_behind or len(rows) == 1
-            if self._keys[:1] != [self._last_key] or (is_end and len(self._tied) < there_are):
+        if self._overlaps or self._looks_behind:
+            is_end = is_behind or len(rows) == self._overlaps
+            is_another = self._overlaps and self._keys[:1] != [self._last_key]
+            is_told = total is not None and self.shape.total_is_trusted
+            if is_end and not (is_behind or is_another or is_told or self._looks_behind):
+                self._look_behind(at + 1)
+                return
+            overlap = int(self._overlaps)
+            self._overlaps, self._looks_behind = True, False
+            if is_another or (is_end and len(self._tied) < there_are):
                 self._mismatch()
                 self.offset = 0
             elif is_end and came_at_once:
@@ -317,7 +325,7 @@ class SeekPaginator(OrdersPaginator):
                 # chance, and the number be right since one of those seen has moved away.
                 self._confirms, self.offset = True, 0
             else:
-                self.offset += len(rows) - 1
+                self.offset += len(rows) - overlap
                 self._last_key = self._keys[-1]
             return
         self._repeats = self._repeats + 1 if is_repeated else 0
@@ -350,6 +358,10 @@ class SeekPaginator(OrdersPaginator):
             self.offset, self._known = 0, found
         else:
             self._leave_ties(total)
+
+    def _look_behind(self, offset: int) -> None:
+        """A page that holds nothing but the row that is read again may be cut, and no total tells."""
+        self._overlaps, self._looks_behind, self.offset = False, True, offset
 
     def _leave_undated(self, response: Response, last: datetime) -> None:
         """On to the orders with a date that come behind others without."""
@@ -409,6 +421,7 @@ class SeekPaginator(OrdersPaginator):
         self._edge = None
         self._undated = False
         self._overlaps = True
+        self._looks_behind = False
         self._mismatches = 0
         self._last_key = None
         self._tied = Seen()

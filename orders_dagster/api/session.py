@@ -8,6 +8,7 @@ setting) and stops at once at what it cannot.
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -361,10 +362,10 @@ class ApiSession(requests.Session):
                     url=self.redact(request.url), reason=reason, setting=self._address_setting
                 ) from None
             raise _Transient(reason) from None
-        except TooManyRedirects:
+        except TooManyRedirects as error:
             raise ApiRefused(
                 url=self.redact(request.url),
-                status=302,
+                status=getattr(error.response, "status_code", 302),
                 settings=f"{self._address_setting} (it redirects again and again)",
             ) from None
         except (requests.RequestException, ValueError) as error:
@@ -421,7 +422,8 @@ class _NotJson(_Transient):
 
 
 class _WaitAsAsked(wait_base):
-    """As long as Retry-After says, otherwise with exponential backoff and jitter."""
+    """As long as Retry-After says, or with exponential backoff and jitter, where it says nothing or 0: who
+    came back at once would have used up all retries within the same second."""
 
     def __init__(self, otherwise: wait_base) -> None:
         self._otherwise = otherwise
@@ -429,10 +431,11 @@ class _WaitAsAsked(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
         asked = error.retry_after_seconds if isinstance(error, _Transient) else None
-        if asked is None:
+        if not asked:  # a date that has passed, or less than a whole second: it names no wait
             return self._otherwise(retry_state)
         if asked > MAX_WAIT_SECONDS:
-            raise _Gone(f"{error}, and asks to come back in {asked:.0f} s")
+            wait = f"{asked:.0f} s" if math.isfinite(asked) else "longer than any number of seconds"
+            raise _Gone(f"{error}, and asks to come back in {wait}")
         return asked
 
 
