@@ -117,7 +117,8 @@ def look(
     rows_of = rows_of_lists(warehouse, schema)
     if is_known:
         gone = emptied(rows_of, _held(pipeline), rows)
-        if gone and (by_load := _lists_of_killed_load(pipeline, warehouse)) is not None:
+        by_load = None if began_at or not gone else _lists_of_killed_load(pipeline, warehouse)
+        if by_load is not None:
             _forget(pipeline, [name for name in gone if not by_load.get(name)])
             gone = [name for name in gone if by_load.get(name)]
     if not gone and began_at:
@@ -224,7 +225,9 @@ def have_read_again(
     changed: Any = decompress_state(found[1]) if found else None
     resource = _resource(changed)
     if found and resource is not None:
-        resource |= {BEGINS_ANEW: start or True} | ({COLUMNS: "[]"} if is_made_anew else {})
+        resource[BEGINS_ANEW] = start or resource.get(BEGINS_ANEW) or True
+        if is_made_anew:
+            resource[COLUMNS] = "[]"
         name, column = warehouse.name, warehouse.column
         warehouse.execute(
             f"UPDATE {name(PIPELINE_STATE_TABLE_NAME)} SET {column('state')} = %s "

@@ -373,6 +373,26 @@ def test_killed_while_a_list_is_filled_again_and_emptied_once_more(
     assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 100
 
 
+def test_killed_twice_while_a_list_is_filled_again_of_which_the_first_load_has_none(
+    project: Project, serve: Callable[[Answering], Api], victims: Zygote
+) -> None:
+    """That load was merged, and tells of no list; it has not reached them yet."""
+    orders = [order(n, n, **({"tags": ["new"]} if n >= 5 else {})) for n in range(100)]
+    serve(lambda query: page(orders, query))
+    project.set(checkpoint_orders=5, page_size=5, workers=1, lag_seconds=0)
+    project.synchronise()
+    project.execute("DELETE FROM ecommerce.orders__tags")
+    assert was_killed(victims.synchronise(At(sql=r'INSERT INTO "ecommerce"\."_dlt_loads"')))
+    assert was_killed(victims.synchronise(At(call="dlt.load.load:Load.run", nth=3)))
+    assert 0 < project.scalar("SELECT count(*) FROM ecommerce.orders__tags") < 10
+    project.execute("DELETE FROM ecommerce.orders__tags")
+
+    after = [project.synchronise(), project.synchronise()]
+
+    assert [one.was_gone for one in after] == [("orders__tags",), ()]
+    assert project.scalar("SELECT count(*) FROM ecommerce.orders__tags") == 95
+
+
 @pytest.mark.parametrize("harm", ["DELETE FROM", "DROP TABLE"])
 @pytest.mark.parametrize("load", [1, 2])
 def test_killed_while_orders_of_before_the_initial_value_are_read_again(
