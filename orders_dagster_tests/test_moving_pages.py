@@ -232,6 +232,68 @@ def test_the_second_of_two_ties_is_read_where_a_page_holds_one(
     assert loaded(project) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("per_page", [2, 4, 20])
+@pytest.mark.parametrize("orders", [2, 7, 20])
+def test_an_offset_that_is_ignored_ends_no_reading_where_no_total_tells(
+    project: Project, serve: Serve, orders: int, per_page: int
+) -> None:
+    """The page behind the last order is that of the last order, again and again."""
+    there = [order(n, n) for n in range(orders)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        assert len(api.asked) < 300
+        return {"orders": page(there, query, ignores_offset=True)["orders"]}
+
+    api = serve(answer)
+    project.set(total_path="", workers=1, page_size=per_page)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(orders))
+
+
+@pytest.mark.parametrize("becomes", [9, 4000, None])
+def test_an_order_that_goes_beside_a_page_that_was_cut_hides_no_other(
+    project: Project, serve: Serve, becomes: int | None
+) -> None:
+    """Of eight ties on pages of three, the last page was cut to the order that is read again."""
+    orders = [*(order(n, 5) for n in range(8)), order(90, 9000)]
+    cuts = [1]
+
+    def answer(query: dict[str, str]) -> Answer:
+        cap = cuts.pop() if query["offset"] == "4" and cuts else 3
+        if query["offset"] == "5" and len(orders) == 9 and at(orders[3]) == at(orders[4]):
+            orders[3:4] = [] if becomes is None else [order(3, becomes)]
+        return {"orders": page(orders, query, cap=cap)["orders"]}
+
+    serve(answer)
+    project.set(total_path="", workers=1, page_size=3)
+
+    project.synchronise()
+    project.synchronise()
+
+    assert at(orders[3]) != at(orders[4]) or len(orders) == 8, "it did not go"
+    assert loaded(project) >= {one["order_id"] for one in orders}
+
+
+@pytest.mark.parametrize("counts_up_to", [5, 7, 9])
+def test_a_page_that_is_cut_where_the_total_ends_is_not_their_end(
+    project: Project, serve: Serve, counts_up_to: int
+) -> None:
+    orders = [*(order(n, 5) for n in range(20)), order(90, 9000)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        cap = 1 if int(query["offset"]) == counts_up_to - 1 else 3
+        return page(orders, query, cap=cap, counts_up_to=counts_up_to)
+
+    serve(answer)
+    project.set(workers=1, page_size=3)
+
+    project.synchronise()
+
+    assert loaded(project) == {one["order_id"] for one in orders}
+
+
 def test_a_page_of_one_order_within_ties_is_not_their_end_where_no_total_tells(
     project: Project, serve: Serve
 ) -> None:

@@ -173,7 +173,7 @@ def test_a_retry_after_that_is_a_date_is_honoured(
 
 
 @pytest.mark.parametrize(
-    "text", ["Wed, 21 Oct 2015 07:28:00 GMT", "soon", "", "-5", "1e3", "12:00", "0"]
+    "text", ["Wed, 21 Oct 2015 07:28:00 GMT", "soon", "", "-5", "1e3", "12:00", "0", "0.05"]
 )
 def test_a_retry_after_that_asks_for_no_wait_leaves_the_usual_one(
     project: Project, serve: Serve, waits: list[float], text: str

@@ -306,14 +306,16 @@ class SeekPaginator(OrdersPaginator):
         is_single = there_are <= 1 and (self._largest > 1 or not self.shape.total_is_trusted)
         had_room = len(self._first_keys) < self._largest or is_single
         came_at_once = there_are <= len(self._first_keys) and had_room
+        if self._looks_behind and rows:
+            # The page was cut, the offset is ignored, or an order has come or gone: from here on pages do
+            # not overlap, and are read again until nothing new comes.
+            self._looks_behind = False
         if self._overlaps or self._looks_behind:
             is_end = is_behind or len(rows) == self._overlaps
             is_another = self._overlaps and self._keys[:1] != [self._last_key]
-            is_told = total is not None and self.shape.total_is_trusted
-            if is_end and not (is_behind or is_another or is_told or self._looks_behind):
+            if is_end and not (is_behind or is_another or self._looks_behind):
                 self._look_behind(at + 1)
                 return
-            overlap = int(self._overlaps)
             self._overlaps, self._looks_behind = True, False
             if is_another or (is_end and len(self._tied) < there_are):
                 self._mismatch()
@@ -325,7 +327,7 @@ class SeekPaginator(OrdersPaginator):
                 # chance, and the number be right since one of those seen has moved away.
                 self._confirms, self.offset = True, 0
             else:
-                self.offset += len(rows) - overlap
+                self.offset += len(rows) - 1
                 self._last_key = self._keys[-1]
             return
         self._repeats = self._repeats + 1 if is_repeated else 0
@@ -360,7 +362,7 @@ class SeekPaginator(OrdersPaginator):
             self._leave_ties(total)
 
     def _look_behind(self, offset: int) -> None:
-        """A page that holds nothing but the row that is read again may be cut, and no total tells."""
+        """A page that holds nothing but the row that is read again may be cut, and totals may end there."""
         self._overlaps, self._looks_behind, self.offset = False, True, offset
 
     def _leave_undated(self, response: Response, last: datetime) -> None:

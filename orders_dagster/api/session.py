@@ -422,8 +422,8 @@ class _NotJson(_Transient):
 
 
 class _WaitAsAsked(wait_base):
-    """As long as Retry-After says, or with exponential backoff and jitter, where it says nothing or 0: who
-    came back at once would have used up all retries within the same second."""
+    """As long as Retry-After says, or with exponential backoff and jitter where that is less than a second,
+    since who comes back at once has used up all retries in a moment."""
 
     def __init__(self, otherwise: wait_base) -> None:
         self._otherwise = otherwise
@@ -431,7 +431,7 @@ class _WaitAsAsked(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
         asked = error.retry_after_seconds if isinstance(error, _Transient) else None
-        if not asked:  # a date that has passed, or less than a whole second: it names no wait
+        if asked is None or asked < 1:  # a date that has passed, say
             return self._otherwise(retry_state)
         if asked > MAX_WAIT_SECONDS:
             wait = f"{asked:.0f} s" if math.isfinite(asked) else "longer than any number of seconds"
