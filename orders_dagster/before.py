@@ -20,10 +20,12 @@ from dlt.common.schema.typing import (
     VERSION_TABLE_NAME,
 )
 from dlt.common.versioned_state import compress_state, decompress_state
+from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.state_sync import force_state_extract
 
 from orders_dagster.columns import column_name
-from orders_dagster.errors import LoadedByAnother, TablesUnknown
+from orders_dagster.cursor import UnreadableTime
+from orders_dagster.errors import ColumnsAltered, LoadedByAnother, TablesUnknown
 from orders_dagster.places import ORDERS, Naming, path_of
 from orders_dagster.settings import OrdersSettings
 from orders_dagster.span import EARLIEST
@@ -88,6 +90,7 @@ def look(
 
     Raises:
         LoadedByAnother: the tables were filled by another primary key or modification date.
+        ColumnsAltered: the modification dates are none any more.
         TablesUnknown: there are orders of which dlt knows nothing.
     """
     pipeline.sync_destination()
@@ -134,10 +137,23 @@ def look(
         rows,
         watermark(pipeline),
         oldest,
-        counts.newest(now) or (EARLIEST if rows else None),
+        _newest(warehouse, counts, settings, now) or (EARLIEST if rows else None),
         lists_in(warehouse, rows_of, state(pipeline, IN_LISTS) or {}, rows),
         schema and schema.clone(),  # dlt changes its own from here on
     )
+
+
+def _newest(
+    warehouse: Warehouse, counts: Counts, settings: OrdersSettings, now: datetime
+) -> datetime | None:
+    try:
+        return counts.newest(now)
+    except (UnreadableTime, DatabaseException):
+        column = column_name(settings.cursor_path)
+        kind = warehouse.types([ORDERS])[ORDERS].get(column, "timestamp")
+        if kind == "timestamp":
+            raise
+        raise ColumnsAltered([(f"{ORDERS}.{column}", kind, "timestamp")]) from None
 
 
 def watermark(pipeline: dlt.Pipeline) -> datetime | None:

@@ -11,7 +11,7 @@ import dlt
 from dlt.common.schema.typing import VERSION_TABLE_NAME, TTableSchema
 
 from orders_dagster.columns import column_name
-from orders_dagster.cursor import read_time
+from orders_dagster.cursor import UnreadableTime, read_time
 from orders_dagster.places import DELETED_AT, ORDERS
 from orders_dagster.rejections import Rejections
 from orders_dagster.rows import Stored
@@ -206,11 +206,14 @@ class Counts:
         return None if newest is None else read_time(newest)
 
     def oldest(self) -> datetime | None:
-        """The oldest modification date, UTC."""
+        """The oldest modification date, UTC; None if there is none, or the column holds other things."""
         if not self._has_cursor:
             return None
         oldest = self._warehouse.scalar(f"SELECT MIN({self._cursor}) FROM {self._orders}")
-        return None if oldest is None else read_time(oldest)
+        try:
+            return None if oldest is None else read_time(oldest)
+        except UnreadableTime:
+            return None
 
     def equal_parts(self, parts: int, until: datetime) -> list[datetime]:
         """Times, from each of which on as many orders were modified, up to a last one; UTC, in order."""

@@ -316,6 +316,20 @@ def test_tables_that_dlt_has_forgotten_are_made_anew(
     assert project.synchronise().was_gone == ()
 
 
+def test_tables_are_made_anew_whatever_somebody_has_made_of_the_dates(
+    project: Project, serve: Serve
+) -> None:
+    orders = [order(n, n, items=[{"line": 1}]) for n in range(3)]
+    serve(lambda query: page(orders, query))
+    project.synchronise()
+    project.execute("ALTER TABLE ecommerce.orders ALTER last_modified_date TYPE DATE")
+    project.execute("DROP TABLE ecommerce.orders__items")
+
+    project.synchronise()
+
+    assert project.orders() == expected(orders)
+
+
 def test_a_list_that_had_become_empty_is_made_anew_with_the_others(
     project: Project, serve: Serve
 ) -> None:
@@ -372,6 +386,14 @@ def test_a_repair_brings_back_what_was_dropped(project: Project, serve: Serve, h
         ),
         ("orders ADD coupon BIGINT", "orders.coupon holds BIGINT, not text"),
         ("orders ALTER units TYPE INTEGER", "orders.units holds INTEGER, not bigint"),
+        (
+            "orders ALTER last_modified_date TYPE DATE",
+            "orders.last_modified_date holds date, not timestamp",
+        ),
+        (
+            "orders ALTER last_modified_date TYPE VARCHAR",
+            "orders.last_modified_date holds text, not timestamp",
+        ),
     ],
 )
 def test_a_column_that_somebody_has_given_another_type_is_named(
