@@ -270,8 +270,8 @@ def newest_state(warehouse: Warehouse) -> tuple[str, str] | None:
 
 def _earlier(began_at: Any, oldest: datetime | None) -> datetime | None:
     """The earlier of a time, if it is one, and another."""
-    times = (began_at.astimezone(UTC) if isinstance(began_at, datetime) else None, oldest)
-    return min((time for time in times if time is not None), default=None)
+    began = began_at.astimezone(UTC) if isinstance(began_at, datetime) else None
+    return min(filter(None, (began, oldest)), default=None)
 
 
 def _restored_schema(pipeline: dlt.Pipeline, warehouse: Warehouse) -> dlt.Schema | None:

@@ -318,8 +318,8 @@ class _Run:
         Where everything is read again, also what somebody had read from before the beginning."""
         start, newest = self._settings.initial_value, self._before.watermark
         if self._before.gone:
-            times = (start, span.start if span else None, self._before.oldest)
-            return min(time for time in times if time is not None)
+            asked = span.start if span else start
+            return min(filter(None, (start, asked, self._before.oldest)))
         if span is not None:
             return span.start
         if newest is None or self._settings.paging == "offset" or state(self._pipeline, BY_OFFSET):

@@ -129,11 +129,12 @@ class Step:
         # As text: a name may hold half a character, which dlt cannot write.
         state[COLUMNS] = json.dumps([[*one] for one in self._rows.columns.items()])
         unread_from = self._windows.unread_from
-        if unread_from is None and self._started_at is not None:
+        is_all_read = unread_from is None and self._started_at is not None
+        if is_all_read:
             state.pop(IN_LISTS_BEFORE, None)
         if self._by_offset:
             state[BY_OFFSET] = True
-        elif unread_from is None and self._started_at is not None:
+        elif is_all_read:
             state.pop(BY_OFFSET, None)
         if self._rows.newest is not None and self._started_at is not None:
             unread_from = unread_from or self._started_at
