@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from orders_dagster.api.count import MOST_PAGES, ApiCounts, TotalOfThePage
+from orders_dagster.api.count import MOST_ROWS, ApiCounts, TotalOfThePage
 from orders_dagster.api.query import can_end, templates
 from orders_dagster.before import watermark
 from orders_dagster.cursor import floor, step_of
@@ -32,8 +32,7 @@ MOST_REQUESTS = 200
 """Where a table has lost orders everywhere, the windows that differ are told as they are by then."""
 
 TOO_MANY_CHANGES = (
-    f"More than {MOST_PAGES} pages of orders were modified within the lag: raise page_size, or give "
-    "repair_orders a start."
+    f"More than {MOST_ROWS:,} orders were modified within the lag: give repair_orders a start."
 )
 
 

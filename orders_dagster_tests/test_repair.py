@@ -490,10 +490,12 @@ def test_a_bulk_change_of_more_than_a_page_is_no_false_alarm(
     assert project.scalar("SELECT count(*) FROM ecommerce.orders") == 1001
 
 
+@pytest.mark.parametrize("page_size", [20, 4])
 def test_what_is_missing_is_found_while_the_shop_changes_many_pages_of_others(
-    project: Project,
+    project: Project, page_size: int
 ) -> None:
-    """A busy shop changes more than a few pages within the lag, and goes on while they are read."""
+    """A busy shop changes more than a few pages within the lag, and goes on while they are read: it is the
+    orders that count, not the pages."""
     orders = {n: order(n) for n in range(1000)}
     changed: list[int] = []
 
@@ -510,7 +512,7 @@ def test_what_is_missing_is_found_while_the_shop_changes_many_pages_of_others(
 
     with Api(answer).running() as api:
         project.point_at(api.url, login=False)
-        project.set(page_size=20)
+        project.set(page_size=page_size)
         project.synchronise()
         project.execute("DELETE FROM ecommerce.orders WHERE order_id = 'A-0017'")
         for n in range(300, 600):
