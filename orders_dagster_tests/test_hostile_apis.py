@@ -1089,6 +1089,39 @@ def test_ties_of_which_one_moves_away_while_another_takes_its_place_are_all_read
     assert loaded(project) == set(range(11))
 
 
+def test_an_order_that_moves_away_does_not_stand_for_one_that_many_passes_have_missed(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3 and T16 at once: as many orders were seen as there are, and pass after pass shows nothing new."""
+    ties = [order(n, 0) for n in range(9)]
+    hidden = ties[8]
+    passes = 0
+    seed = 5
+    print(f"seed {seed}")
+    shuffle = random.Random(seed)
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal passes
+        offset, limit = int(query["offset"]), int(query["limit"])
+        passes += offset == 0
+        if passes == 6:
+            ties[0] |= {"last_modified_date": order(0, 9)["last_modified_date"]}
+        mixed = [one for one in ties if at(one) == at(hidden)]
+        shuffle.shuffle(mixed)
+        if passes < 15:
+            mixed.remove(hidden)
+            mixed.insert(offset + limit if offset < len(mixed) // 2 else 0, hidden)
+        return page([*mixed, *(one for one in ties if one not in mixed)], query)
+
+    serve(answer)
+    project.set(workers=1, page_size=3)
+
+    project.synchronise()
+
+    assert loaded(project) == set(range(9))
+    assert passes >= 15
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_ties_in_a_random_order_are_all_read_from_the_smallest_pages(
     project: Project, serve: Callable[[Answering], Api], seed: int

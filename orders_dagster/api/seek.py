@@ -31,10 +31,10 @@ from orders_dagster.windows import Windows
 READ_TIES_AGAIN = 50
 """How often one timestamp is read again whose orders come in another order each time."""
 
-QUIET_PASSES = 5
-"""How many passes over such a timestamp have to show nothing new before it is left. In a random order a
-pass misses a given order in up to one case of three, and an order that was seen and has moved away since
-makes the number of orders seen look complete."""
+QUIET_PASSES = 10
+"""How many passes over such a timestamp have to show nothing new before it is left, where orders leave it
+all the time: one that was seen and has moved away makes the number of orders seen look complete, and in a
+random order a pass misses a given order in up to two cases of five."""
 
 MOST_REPEATS = 8
 """After how many pages that are all the same an API is said to ignore the offset. Of ties that come in
@@ -99,6 +99,8 @@ class SeekPaginator(OrdersPaginator):
     _last_key: str | None
     _tied: Seen
     _known: int  # how many of them when this pass began
+    _seen_since: Seen  # those of them seen since a pass has shown how many there were
+    _there_were: int | None
     _quiet_passes: int
     _repeats: int
     _first_keys: list[str]  # the first page of the ties, as it was when this pass began
@@ -275,7 +277,7 @@ class SeekPaginator(OrdersPaginator):
         self._overlaps = self._overlaps and self._largest > 1
         self.offset, self._last_key = seen, self._keys[-1] if self._keys else None
         self._first_keys = self._keys
-        self._tied.add(identities(self._keys, 0))
+        self._add_tied(identities(self._keys, 0))
 
     def _turn_page_of_ties(
         self,
@@ -300,7 +302,7 @@ class SeekPaginator(OrdersPaginator):
             for identity, row in zip(identities(self._keys, at), rows, strict=True)
             if self._is_tied(value_at(row, self.shape.cursor_path))
         ]
-        self._tied.add(ties)
+        self._add_tied(ties)
         there_are = at + len(ties)
         # All of them in one answer, which had room for more: no order of theirs can matter.
         is_single = there_are <= 1 and (self._largest > 1 or not self.shape.total_is_trusted)
@@ -346,9 +348,14 @@ class SeekPaginator(OrdersPaginator):
         if came_at_once and len(self._tied) <= there_are:
             self._leave_ties(total)
             return
-        found = len(self._tied)
+        self._end_pass(response, there_are, total)
+
+    def _end_pass(self, response: Response, there_are: int, total: int | None) -> None:
+        """In an order that changes, one pass does not see them all: another one, from the start, until as
+        many were seen as there had been when the first of those passes began."""
+        were, found = self._there_were, len(self._tied)
+        are_all_seen = were is not None and there_are <= were <= len(self._seen_since)
         if found > self._known or found < there_are:
-            # In an order that changes, one pass does not see them all: another one, from the start.
             self._readings += 1
             self._quiet_passes = 0
             if self._readings > READ_TIES_AGAIN and found < there_are:
@@ -356,10 +363,17 @@ class SeekPaginator(OrdersPaginator):
         else:
             self._quiet_passes += 1
         # There may be ever more, as there are today where requests name days: the next run reads those.
-        if self._quiet_passes < QUIET_PASSES and self._readings <= READ_TIES_AGAIN:
-            self.offset, self._known = 0, found
-        else:
+        is_enough = self._quiet_passes >= QUIET_PASSES or self._readings > READ_TIES_AGAIN
+        if are_all_seen or is_enough:
             self._leave_ties(total)
+            return
+        self.offset, self._known = 0, found
+        if there_are != were:
+            self._there_were, self._seen_since = there_are, Seen()
+
+    def _add_tied(self, ties: list[str]) -> None:
+        self._tied.add(ties)
+        self._seen_since.add(ties)
 
     def _look_behind(self, offset: int) -> None:
         """A page that holds nothing but the row that is read again may be cut, and totals may end there."""
@@ -428,6 +442,8 @@ class SeekPaginator(OrdersPaginator):
         self._last_key = None
         self._tied = Seen()
         self._known = 0
+        self._seen_since = Seen()
+        self._there_were = None
         self._readings = 0
         self._check_at = 2 * self.paging.page_size
         self._quiet_passes = 0
