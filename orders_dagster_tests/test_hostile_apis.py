@@ -1089,6 +1089,78 @@ def test_ties_of_which_one_moves_away_while_another_takes_its_place_are_all_read
     assert loaded(project) == set(range(11))
 
 
+def test_the_row_that_is_read_again_may_have_moved_just_behind_its_ties(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3: both orders of a page are modified before the next one, which begins with the last of them."""
+    orders = [order(n, 0) for n in range(3)]
+
+    def answer(query: dict[str, str]) -> Answer:
+        if query["offset"] != "0" and at(orders[0]) == at(orders[2]):
+            orders[1] |= {"last_modified_date": order(1, 8)["last_modified_date"]}
+            orders[0] |= {"last_modified_date": order(0, 9)["last_modified_date"]}
+        return page(orders, query)
+
+    serve(answer)
+    project.set(workers=1, page_size=2)
+
+    project.synchronise()
+
+    assert at(orders[0]) > at(orders[1]) > at(orders[2])
+    assert loaded(project) == {0, 1, 2}
+
+
+def test_an_order_takes_the_place_of_one_that_was_alone_on_its_page(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3 where a server gives no more than one order at a time, and no total."""
+    orders = [order(n, n // 2) for n in range(8)]
+    is_moved = False
+
+    def answer(query: dict[str, str]) -> Answer:
+        nonlocal is_moved
+        found = page([dict(one) for one in orders], query, cap=1)
+        if found["orders"] and found["orders"][0]["order_id"] == 4 and not is_moved:
+            starts_there = query["modified_since"].startswith("2024-01-01T00:00:02.000")
+            if starts_there and query["offset"] == "0":
+                is_moved = True
+                orders[4] |= {"last_modified_date": order(4, 9)["last_modified_date"]}
+        return found
+
+    serve(answer)
+    project.set(total_path="", workers=1, params={"modified_since": "{start}"})
+
+    project.synchronise()
+
+    assert is_moved
+    assert loaded(project) == set(range(8))
+
+
+def test_orders_that_pages_showed_which_did_not_join_do_not_stand_for_others(
+    project: Project, serve: Callable[[Answering], Api]
+) -> None:
+    """T3 and T16: the second time the pages join by chance; with what the first time showed, before one of
+    these moved away, they look complete."""
+    orders = [order(n, 0) for n in range(6)]
+    # Behind a page that only shows whether the offset skips orders.
+    by_chance = iter((range(6), [0, 2, 5, 4, 1, 3], [3, 4, 2, 0, 1, 5], [0, 2, 3, 4, 1, 5]))
+
+    def answer(query: dict[str, str]) -> Answer:
+        turn = range(6) if query["offset"] == "0" else next(by_chance, range(6))
+        found = page([dict(orders[n]) for n in turn], query)
+        if turn[2] == 5:
+            orders[5] |= {"last_modified_date": order(5, 9)["last_modified_date"]}
+        return found
+
+    serve(answer)
+    project.set(workers=1, page_size=3)
+
+    project.synchronise()
+
+    assert next(by_chance, None) is None
+    assert loaded(project) == set(range(6))
+
+
 def test_an_order_that_moves_away_does_not_stand_for_one_that_many_passes_have_missed(
     project: Project, serve: Callable[[Answering], Api]
 ) -> None:

@@ -99,7 +99,7 @@ class SeekPaginator(OrdersPaginator):
     _last_key: str | None
     _tied: Seen
     _known: int  # how many of them when this pass began
-    _seen_since: Seen  # those of them seen since a pass has shown how many there were
+    _seen_since: Seen  # those of them seen in this attempt, or since their number is known
     _there_were: int | None
     _quiet_passes: int
     _repeats: int
@@ -305,7 +305,8 @@ class SeekPaginator(OrdersPaginator):
         self._add_tied(ties)
         there_are = at + len(ties)
         # All of them in one answer, which had room for more: no order of theirs can matter.
-        is_single = there_are <= 1 and (self._largest > 1 or not self.shape.total_is_trusted)
+        may_be_cut = self.shape.total_is_trusted or self._may_be_cut(len(self._first_keys))
+        is_single = there_are <= 1 and (self._largest > 1 or not may_be_cut)
         had_room = len(self._first_keys) < self._largest or is_single
         came_at_once = there_are <= len(self._first_keys) and had_room
         if self._looks_behind and rows:
@@ -314,12 +315,13 @@ class SeekPaginator(OrdersPaginator):
             self._looks_behind = False
         if self._overlaps or self._looks_behind:
             is_end = is_behind or len(rows) == self._overlaps
-            is_another = self._overlaps and self._keys[:1] != [self._last_key]
+            # The row that is read again may have moved to where the page begins that is behind its ties.
+            is_another = self._overlaps and (self._keys[:1] != [self._last_key] or not ties)
             if is_end and not (is_behind or is_another or self._looks_behind):
                 self._look_behind(at + 1)
                 return
             self._overlaps, self._looks_behind = True, False
-            if is_another or (is_end and len(self._tied) < there_are):
+            if is_another or (is_end and len(self._seen_since) < there_are):
                 self._mismatch()
                 self.offset = 0
             elif is_end and came_at_once:
@@ -405,6 +407,7 @@ class SeekPaginator(OrdersPaginator):
     def _mismatch(self) -> None:
         """A row has moved away, or the rows come in another order each time."""
         self._confirms = False
+        self._seen_since = Seen()
         self._mismatches += 1
         self._overlaps = self._mismatches <= READ_AGAIN
 
