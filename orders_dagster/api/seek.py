@@ -375,7 +375,8 @@ class SeekPaginator(OrdersPaginator):
 
     def _add_tied(self, ties: list[str]) -> None:
         self._tied.add(ties)
-        self._seen_since.add(ties)
+        if self._seen_since is not self._tied:
+            self._seen_since.add(ties)
 
     def _look_behind(self, offset: int) -> None:
         """A page that holds nothing but the row that is read again may be cut, and totals may end there."""
@@ -443,9 +444,8 @@ class SeekPaginator(OrdersPaginator):
         self._looks_behind = False
         self._mismatches = 0
         self._last_key = None
-        self._tied = Seen()
+        self._tied = self._seen_since = Seen()  # one, while they are the same: of millions
         self._known = 0
-        self._seen_since = Seen()
         self._there_were = None
         self._readings = 0
         self._check_at = 2 * self.paging.page_size
