@@ -304,11 +304,12 @@ class SeekPaginator(OrdersPaginator):
         ]
         self._add_tied(ties)
         there_are = at + len(ties)
-        # All of them in one answer, which had room for more: no order of theirs can matter.
-        may_be_cut = self.shape.total_is_trusted or self._may_be_cut(len(self._first_keys))
-        is_single = there_are <= 1 and (self._largest > 1 or not may_be_cut)
-        had_room = len(self._first_keys) < self._largest or is_single
-        came_at_once = there_are <= len(self._first_keys) and had_room
+        # All of them in one answer, which had room for more: no order of theirs can matter. Where a total
+        # has said that there is more, it was cut.
+        first = len(self._first_keys)
+        is_single = there_are <= 1 and not self._may_be_cut(first)
+        had_room = not self.shape.total_is_trusted and (first < self._largest or is_single)
+        came_at_once = there_are <= first and had_room
         if self._looks_behind and rows:
             # The page was cut, the offset is ignored, or an order has come or gone: from here on pages do
             # not overlap, and are read again until nothing new comes.
